@@ -1,0 +1,110 @@
+"""The database: engine, naming convention, and sessions whose transaction belongs to the caller.
+
+SQLite (WAL) is the embedded default, PostgreSQL the production one. Inside the web ``request.dbsession`` is bound to
+``request.tm``; elsewhere ``work(engine)`` opens a session, commits when its block ends and rolls back when it fails.
+**Nothing in this package calls commit itself.**
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+import transaction
+import zope.sqlalchemy
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+
+NAMING_CONVENTION = {
+    "ix": "ix_%(column_0_N_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+# How long a writer waits for another one on SQLite before the database answers "locked".
+SQLITE_BUSY_MILLISECONDS = 60_000
+
+
+class Base(DeclarativeBase):
+    """The declarative base of all models."""
+
+    metadata = sa.MetaData(naming_convention=NAMING_CONVENTION)
+
+
+def make_engine(url: str, **options: Any) -> sa.Engine:
+    """Make the engine for a database URL, with the connection settings this application relies on."""
+    address = sa.make_url(url)
+    if address.get_backend_name() == "sqlite":
+        engine = sa.create_engine(address, connect_args={"timeout": SQLITE_BUSY_MILLISECONDS / 1000}, **options)
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    if address.drivername in ("postgresql", "postgres"):
+        address = address.set(drivername="postgresql+psycopg")
+    # Row estimates of the joins with unnested vectors are far too high and would start the JIT compiler for nothing.
+    return sa.create_engine(address, pool_pre_ping=True, connect_args={"options": "-c jit=off"}, **options)
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # The driver's own idea of when to begin opens no transaction for a SELECT, which loses updates.
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode=WAL",
+        # FULL, because a source file may be removed once the transaction that stored it has ended.
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={SQLITE_BUSY_MILLISECONDS}",
+        "cache_size=-65536",
+        "mmap_size=1073741824",
+        "temp_store=MEMORY",
+        "wal_autocheckpoint=4000",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A transaction that reads first and writes later cannot be upgraded once another one wrote; so whoever may write
+    # takes the lock at once, and only sessions that promise to read do not.
+    read_only = connection.get_execution_options().get("read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def make_session(engine: sa.Engine, tm: transaction.TransactionManager, *, read_only: bool = False) -> Session:
+    """Make a session that joins the transactions of ``tm``.
+
+    read_only: on SQLite such a session never waits for a writer, and must not write.
+    """
+    bind = engine.execution_options(read_only=True) if read_only else engine
+    dbsession = sessionmaker(bind, expire_on_commit=False)()
+    # Statements that do not go through the unit of work would otherwise be rolled back without a word.
+    zope.sqlalchemy.register(dbsession, initial_state="changed", transaction_manager=tm)
+    return dbsession
+
+
+@contextmanager
+def work(engine: sa.Engine, *, read_only: bool = False) -> Iterator[Session]:
+    """Give a session for one unit of work outside the web: committed at the end, rolled back on any exception."""
+    tm = transaction.TransactionManager(explicit=True)
+    with tm:
+        dbsession = make_session(engine, tm, read_only=read_only)
+        dbsession.info["tm"] = tm
+        yield dbsession
+
+
+def includeme(config: Any) -> None:
+    """Add ``request.dbsession``; a GET or HEAD request gets a session that only reads."""
+    settings = config.registry.settings["dicomweb"]
+    engine = make_engine(settings.database_url)
+    config.registry["engine"] = engine
+
+    def dbsession(request: Any) -> Session:
+        session = request.environ.get("app.dbsession")
+        if session is None:
+            session = make_session(engine, request.tm, read_only=request.method in ("GET", "HEAD"))
+            session.info["tm"] = request.tm
+        return session
+
+    config.add_request_method(dbsession, reify=True)

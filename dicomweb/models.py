@@ -1,0 +1,433 @@
+"""The tables: columns and constraints only; what may be done with them lives in the verbs (``batches``, ``imports``).
+
+Two families. *What arrived*: ``Batch``, ``Image``, ``Outcome``, ``Arrival``, ``Job`` and the ``Patient``/``Study``/``Series`` that
+images belong to. *What the headers say*: the header groups of ``dicomweb.index`` (docs/architecture.md explains them).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from dicomweb.db import Base
+
+# A header key is group id * GROUP_SIZE + ordinal of the image in its group.
+GROUP_SIZE = 4096
+
+IMAGE_STATUS = {
+    "NEW": "The image was just added to the application.",
+    "PROCESSING": "The image is currently being processed, and has not been sent.",
+    "DONE": "The image has been imported.",
+}
+BATCH_STATUS = {
+    "NEW": "The batch was just added to the application.",
+    "PROCESSING": "The batch currently being processed.",
+    "DONE": "The batch is done, and images are ready for cleanup.",
+}
+OUTCOME_KIND = {
+    "error": "The file could not be imported.",
+    "conflict": "Another file with the same SOPInstanceUID and different bytes is already here; both are kept.",
+    "duplicate": "The same file is already here; no second copy was made.",
+    "skipped": "The file is no image, and was left out on purpose.",
+}
+JOB_STATUS = {
+    "queued": "The job waits for a worker.",
+    "running": "A worker is on the job.",
+    "done": "The job is done.",
+    "failed": "The job failed too often, and waits for a person.",
+}
+
+BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+# Zone maps are compared by code point; any other collation would lose results without a word.
+CodePointText = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Instant(sa.types.TypeDecorator[datetime]):
+    """A moment in UTC: ``timestamptz`` on PostgreSQL, whole microseconds since 1970 on SQLite."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
+        return dialect.type_descriptor(sa.DateTime(timezone=True) if dialect.name == "postgresql" else sa.BigInteger())
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return (value - _EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if isinstance(value, datetime):
+            return value.astimezone(UTC)
+        return _EPOCH + timedelta(microseconds=value)
+
+
+class FilePath(sa.types.TypeDecorator[str]):
+    r"""A path as the operating system gave it (``os.fsdecode``), also when its bytes are not UTF-8.
+
+    Stored as printable text: a backslash as ``\\``, a byte that is not UTF-8 as ``\xNN``.
+    """
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        return None if value is None else escape_path(value)
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        return None if value is None else unescape_path(value)
+
+
+def escape_path(path: str) -> str:
+    """Write a path as text that every database and page can hold."""
+    return os.fsencode(path.replace("\\", "\\\\")).decode("utf-8", "backslashreplace")
+
+
+def unescape_path(text: str) -> str:
+    """Give the path back that ``escape_path`` wrote."""
+    if "\\" not in text:
+        return text
+
+    def byte(match: re.Match[bytes]) -> bytes:
+        return bytes([int(match[1], 16)]) if match[1] else b"\\"
+
+    return os.fsdecode(re.sub(rb"\\(?:x([0-9a-f]{2})|\\)", byte, text.encode()))
+
+
+class Batch(Base):
+    """What arrived together: one dropped folder, one upload, one STOW request, one DIMSE association."""
+
+    __tablename__ = "batch"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    name: Mapped[str] = mapped_column(sa.Text, unique=True)
+    source: Mapped[str] = mapped_column(sa.Text, default="folder", doc="Through which door: folder, upload, stow, dimse.")
+    path: Mapped[str | None] = mapped_column(FilePath, doc="The folder the files of this batch lie in.")
+    arrival_key: Mapped[str | None] = mapped_column(sa.Text, unique=True, doc="Path and sentinel stamp; makes one arrival one batch.")
+    status: Mapped[str] = mapped_column(sa.Text, default="NEW", index=True)
+    scanned: Mapped[bool] = mapped_column(sa.Boolean, default=False, doc="The files are listed and cut into chunks.")
+    deleting: Mapped[bool] = mapped_column(sa.Boolean, default=False, doc="Being deleted: nothing may be added any more.")
+    has_error: Mapped[bool] = mapped_column(sa.Boolean, default=False)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    modified_at: Mapped[datetime] = mapped_column(Instant)
+    file_count: Mapped[int] = mapped_column(sa.Integer, default=0, doc="Files found by the scan.")
+    done_count: Mapped[int] = mapped_column(sa.Integer, default=0, doc="Files that have an outcome.")
+    image_count: Mapped[int] = mapped_column(sa.Integer, default=0, doc="Files that became images, conflicts included.")
+    error_count: Mapped[int] = mapped_column(sa.Integer, default=0, doc="Outcomes that are errors or conflicts.")
+    notice_count: Mapped[int] = mapped_column(sa.Integer, default=0, doc="Outcomes that are duplicates or skipped files.")
+    byte_count: Mapped[int] = mapped_column(sa.BigInteger, default=0, doc="Bytes of the images.")
+
+    outcomes: Mapped[list[Outcome]] = relationship(back_populates="batch", lazy="raise", passive_deletes=True)
+
+
+class Patient(Base):
+    """Who was imaged, as far as the headers tell: the same ID, name and birth date is the same patient."""
+
+    __tablename__ = "patient"
+    __table_args__ = (sa.UniqueConstraint("patient_id", "patient_name", "patient_birth_date"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    patient_id: Mapped[str] = mapped_column(sa.Text, doc="(0010,0020) LO PatientID")
+    patient_name: Mapped[str] = mapped_column(sa.Text, doc="(0010,0010) PN PatientName")
+    patient_birth_date: Mapped[str] = mapped_column(sa.Text, doc="(0010,0030) DA PatientBirthDate")
+    patient_sex: Mapped[str] = mapped_column(sa.Text, doc="(0010,0040) CS PatientSex")
+
+
+class Study(Base):
+    """One study; of a StudyInstanceUID used for two patients the first one seen."""
+
+    __tablename__ = "study"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(sa.Text, unique=True, doc="(0020,000D) UI StudyInstanceUID")
+    patient_key: Mapped[int] = mapped_column(sa.ForeignKey("patient.id"), index=True)
+    study_date: Mapped[str] = mapped_column(sa.Text, index=True, doc="(0008,0020) DA StudyDate")
+    study_time: Mapped[str] = mapped_column(sa.Text, doc="(0008,0030) TM StudyTime")
+    accession_number: Mapped[str] = mapped_column(sa.Text, index=True, doc="(0008,0050) SH AccessionNumber")
+    study_id: Mapped[str] = mapped_column(sa.Text, doc="(0020,0010) SH StudyID")
+    study_description: Mapped[str] = mapped_column(sa.Text, doc="(0008,1030) LO StudyDescription")
+    referring_physician_name: Mapped[str] = mapped_column(sa.Text, doc="(0008,0090) PN ReferringPhysicianName")
+
+    patient: Mapped[Patient] = relationship(lazy="raise")
+
+
+class Series(Base):
+    """One series of one study."""
+
+    __tablename__ = "series"
+    __table_args__ = (sa.UniqueConstraint("series_instance_uid", "study_key"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    series_instance_uid: Mapped[str] = mapped_column(sa.Text, doc="(0020,000E) UI SeriesInstanceUID")
+    study_key: Mapped[int] = mapped_column(sa.ForeignKey("study.id"), index=True)
+    modality: Mapped[str] = mapped_column(sa.Text, doc="(0008,0060) CS Modality")
+    series_number: Mapped[str] = mapped_column(sa.Text, doc="(0020,0011) IS SeriesNumber")
+    series_description: Mapped[str] = mapped_column(sa.Text, doc="(0008,103E) LO SeriesDescription")
+    series_date: Mapped[str] = mapped_column(sa.Text, doc="(0008,0021) DA SeriesDate")
+    series_time: Mapped[str] = mapped_column(sa.Text, doc="(0008,0031) TM SeriesTime")
+    body_part_examined: Mapped[str] = mapped_column(sa.Text, doc="(0018,0015) CS BodyPartExamined")
+    protocol_name: Mapped[str] = mapped_column(sa.Text, doc="(0018,1030) LO ProtocolName")
+
+    study: Mapped[Study] = relationship(lazy="raise")
+
+
+class Image(Base):
+    """One DICOM instance of a batch; from the scan on, when only its file is known.
+
+    The first instance with a SOPInstanceUID has version 0, a conflicting one (other bytes) the next number; so one unique
+    constraint keeps five workers from storing a file twice.
+    """
+
+    __tablename__ = "image"
+    __table_args__ = (
+        sa.Index("ix_image_batch_id_id", "batch_id", "id"),
+        sa.Index("ix_image_sop_instance_uid_version", "sop_instance_uid", "version", unique=True),
+        sa.Index("ix_image_open", "status", "id", postgresql_where=sa.text("status <> 'DONE'"), sqlite_where=sa.text("status <> 'DONE'")),
+    )
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    batch_id: Mapped[int] = mapped_column(sa.ForeignKey("batch.id"))
+    path: Mapped[str] = mapped_column(FilePath, doc="Relative to the folder of the batch.")
+    status: Mapped[str] = mapped_column(sa.Text, default="NEW")
+    sop_instance_uid: Mapped[str | None] = mapped_column(sa.Text, doc="(0008,0018) UI SOPInstanceUID")
+    version: Mapped[int] = mapped_column(sa.SmallInteger, default=0)
+    series_id: Mapped[int | None] = mapped_column(BigId)
+    header_key: Mapped[int | None] = mapped_column(BigId, unique=True, doc="Group and ordinal in the header index.")
+    instance_number: Mapped[int | None] = mapped_column(sa.BigInteger, doc="(0020,0013) IS InstanceNumber")
+    element_count: Mapped[int | None] = mapped_column(sa.Integer, doc="Header elements, nested ones included.")
+    sha256: Mapped[bytes | None] = mapped_column(sa.LargeBinary(32), doc="Names the stored bytes.")
+    stored: Mapped[bool] = mapped_column(sa.Boolean, default=False, doc="The bytes are in the storage; otherwise only at their path.")
+    size: Mapped[int | None] = mapped_column(sa.BigInteger, doc="Bytes of the file.")
+    mtime_ns: Mapped[int | None] = mapped_column(sa.BigInteger, doc="Of the file when it was scanned.")
+    pixel_offset: Mapped[int | None] = mapped_column(sa.BigInteger, doc="Where the value of the pixel data begins; NULL without, or when the file is deflated.")
+    pixel_length: Mapped[int | None] = mapped_column(sa.BigInteger)
+    frame_table: Mapped[bytes | None] = mapped_column(sa.LargeBinary, doc="Of encapsulated pixel data: where its fragments lie (see imports.pack_fragments).")
+    added_at: Mapped[datetime | None] = mapped_column(Instant)
+
+    batch: Mapped[Batch] = relationship(lazy="raise")
+    series: Mapped[Series | None] = relationship(lazy="raise", primaryjoin="foreign(Image.series_id) == Series.id")
+
+
+class Outcome(Base):
+    """What became of a file when it did not simply become an image; at most one a file.
+
+    A failed, duplicate or skipped file has this row instead of an image; a conflict has an image and this row.
+    """
+
+    __tablename__ = "outcome"
+    __table_args__ = (sa.Index("ix_outcome_batch_id_kind_id", "batch_id", "kind", "id"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    batch_id: Mapped[int] = mapped_column(sa.ForeignKey("batch.id"))
+    path: Mapped[str] = mapped_column(FilePath, doc="Relative to the folder of the batch.")
+    kind: Mapped[str] = mapped_column(sa.Text, doc="One of OUTCOME_KIND.")
+    code: Mapped[str] = mapped_column(sa.Text, doc="Short and stable, for programs: truncated, not-dicom, duplicate, ...")
+    message: Mapped[str] = mapped_column(sa.Text, doc="A sentence for people.")
+    size: Mapped[int | None] = mapped_column(sa.BigInteger)
+    image_id: Mapped[int | None] = mapped_column(BigId, index=True, doc="duplicate: the image that is already here; conflict: the image this file became.")
+    other_image_id: Mapped[int | None] = mapped_column(BigId, index=True, doc="conflict: the image that was here first.")
+    at: Mapped[datetime] = mapped_column(Instant)
+
+    batch: Mapped[Batch] = relationship(back_populates="outcomes", lazy="raise")
+
+
+class Arrival(Base):
+    """A folder (or loose file) in a watched root that is not a batch yet, as the watcher last saw it."""
+
+    __tablename__ = "arrival"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    path: Mapped[str] = mapped_column(FilePath, unique=True)
+    is_folder: Mapped[bool] = mapped_column(sa.Boolean)
+    files: Mapped[int] = mapped_column(sa.Integer, default=0)
+    bytes: Mapped[int] = mapped_column(sa.BigInteger, default=0)
+    reason: Mapped[str] = mapped_column(sa.Text, doc="Why it waits, as a sentence.")
+    seen_at: Mapped[datetime] = mapped_column(Instant, doc="First seen.")
+    changed_at: Mapped[datetime] = mapped_column(Instant, doc="When its content last changed.")
+
+
+class Job(Base):
+    """What a worker owes; the broker message that names it is only a doorbell."""
+
+    __tablename__ = "job"
+    __table_args__ = (
+        sa.Index("ix_job_open", "status", "due_at", postgresql_where=sa.text("status IN ('queued','running')"), sqlite_where=sa.text("status IN ('queued','running')")),
+        sa.Index("ix_job_status_id", "status", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    kind: Mapped[str] = mapped_column(sa.Text, doc="The name of its handler: scan_batch, import_chunk, ...")
+    payload: Mapped[dict[str, Any]] = mapped_column(Json)
+    batch_id: Mapped[int | None] = mapped_column(BigId, index=True)
+    status: Mapped[str] = mapped_column(sa.Text, default="queued")
+    attempts: Mapped[int] = mapped_column(sa.Integer, default=0)
+    due_at: Mapped[datetime] = mapped_column(Instant, doc="Not to be started before.")
+    lease_until: Mapped[datetime | None] = mapped_column(Instant, doc="Running: when another worker may take it over.")
+    worker: Mapped[str | None] = mapped_column(sa.Text)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    started_at: Mapped[datetime | None] = mapped_column(Instant)
+    finished_at: Mapped[datetime | None] = mapped_column(Instant)
+    error: Mapped[str | None] = mapped_column(sa.Text, doc="The last error, as a sentence without header values.")
+
+
+class Worker(Base):
+    """A worker process and its last sign of life."""
+
+    __tablename__ = "worker"
+
+    name: Mapped[str] = mapped_column(sa.Text, primary_key=True, doc="host:pid")
+    started_at: Mapped[datetime] = mapped_column(Instant)
+    seen_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class WebSession(Base):
+    """A browser that gave the password; ending the session deletes the row."""
+
+    __tablename__ = "web_session"
+
+    token_hash: Mapped[str] = mapped_column(sa.Text, primary_key=True, doc="SHA-256 of the cookie's token.")
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    expires_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class Discard(Base):
+    """Stored bytes that an image no longer needs; removed from the disk once it is certain that no other image does."""
+
+    __tablename__ = "discard"
+
+    sha256: Mapped[bytes] = mapped_column(sa.LargeBinary(32), primary_key=True)
+    sop_instance_uid: Mapped[str] = mapped_column(sa.Text)
+
+
+class _Array(sa.types.TypeDecorator[list[Any]]):
+    """An array with one value an image: an array on PostgreSQL, JSON text on SQLite (written by ``index.dialect``)."""
+
+    impl = sa.Text
+    cache_ok = True
+    item: Any = sa.Text
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
+        return dialect.type_descriptor(postgresql.ARRAY(self.item()) if dialect.name == "postgresql" else sa.Text())
+
+
+class NumberArray(_Array):
+    """Numbers, NULL where an image has none."""
+
+    item = sa.Double
+    cache_ok = True
+
+
+class TextArray(_Array):
+    """Texts, NULL where an image has none."""
+
+    item = sa.Text
+    cache_ok = True
+
+
+class Field(Base):
+    """A path that some header has: ``00080060``, ``00400275/00400009``, ``0019[GEMS_ACQU_01]02``."""
+
+    __tablename__ = "field"
+
+    id: Mapped[int] = mapped_column(sa.Integer, primary_key=True)
+    path: Mapped[str] = mapped_column(sa.Text, unique=True)
+    vr: Mapped[str] = mapped_column(sa.Text, doc="The VR it was first seen with.")
+
+
+class Header(Base):
+    """The dictionary: one value of one path, its id a hash of both, so that writing needs no look-up."""
+
+    __tablename__ = "header"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    field_id: Mapped[int] = mapped_column(sa.Integer)
+    text: Mapped[str] = mapped_column(sa.Text)
+    number: Mapped[float | None] = mapped_column(sa.Double)
+
+
+class HeaderGroup(Base):
+    """Images of one chunk that share a header set."""
+
+    __tablename__ = "header_group"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    batch_id: Mapped[int] = mapped_column(sa.ForeignKey("batch.id"), index=True)
+    images: Mapped[int] = mapped_column(sa.Integer, doc="How many images it holds now.")
+
+
+class GroupSeries(Base):
+    """Which series a group holds images of."""
+
+    __tablename__ = "group_series"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    group_id: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True)
+    series_id: Mapped[int] = mapped_column(sa.ForeignKey("series.id"), primary_key=True, index=True)
+    images: Mapped[int] = mapped_column(sa.Integer)
+
+
+class GroupHeader(Base):
+    """A dictionary value that all images of a group carry."""
+
+    __tablename__ = "group_header"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    field_id: Mapped[int] = mapped_column(sa.Integer, primary_key=True)
+    header_id: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True)
+    group_id: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True, index=True)
+
+
+class GroupColumn(Base):
+    """A path whose values vary within a group: one value an image, and the zone (smallest, largest) they lie in.
+
+    An element with several values takes several slots.
+    """
+
+    __tablename__ = "group_column"
+    __table_args__ = (
+        sa.Index("ix_group_column_numbers", "field_id", "number_min", "number_max", "group_id", postgresql_where=sa.text("number_min IS NOT NULL"), sqlite_where=sa.text("number_min IS NOT NULL")),
+        sa.Index("ix_group_column_texts", "field_id", "text_min", "text_max", "group_id"),
+    )
+
+    group_id: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True)
+    field_id: Mapped[int] = mapped_column(sa.Integer, primary_key=True)
+    slot: Mapped[int] = mapped_column(sa.Integer, primary_key=True)
+    present: Mapped[int] = mapped_column(sa.Integer, doc="How many images have a value in this slot.")
+    number_min: Mapped[float | None] = mapped_column(sa.Double)
+    number_max: Mapped[float | None] = mapped_column(sa.Double)
+    text_min: Mapped[str | None] = mapped_column(CodePointText)
+    text_max: Mapped[str | None] = mapped_column(CodePointText)
+    numbers: Mapped[list[float | None] | None] = mapped_column(NumberArray)
+    texts: Mapped[list[str | None] | None] = mapped_column(TextArray)
+    words: Mapped[str | None] = mapped_column(sa.Text, doc="The distinct texts, a line each, for contains and free text.")
+
+
+class PromotedNumber(Base):
+    """A varying number of an often searched path as a plain row."""
+
+    __tablename__ = "promoted_number"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    field_id: Mapped[int] = mapped_column(sa.Integer, primary_key=True)
+    number: Mapped[float] = mapped_column(sa.Double, primary_key=True)
+    header_key: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True)
+
+
+class GroupDocument(Base):
+    """The compressed document from which the complete header of each image of a group is rebuilt."""
+
+    __tablename__ = "group_document"
+
+    group_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    document: Mapped[bytes] = mapped_column(sa.LargeBinary)
