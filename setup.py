@@ -44,7 +44,6 @@ REQUIREMENTS = [
     "limits>=5,<6",
     "sentry-sdk>=2.75,<3",
     "click>=8.1,<9",
-    "rich>=14",
     "setproctitle>=1.3,<2",
 ]
 

@@ -7,11 +7,14 @@ default in force.
 
 from __future__ import annotations
 
+import configparser
 import ipaddress
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import plaster
 
 
 class SettingError(ValueError):
@@ -36,6 +39,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("web.host", "DICOMWEB_HOST", "text", "127.0.0.1", "The address the web server listens on."),
     Setting("web.port", "DICOMWEB_PORT", "count", "6543", "The port the web server listens on."),
     Setting("web.threads", "DICOMWEB_WEB_THREADS", "count", "8", "How many requests the web server answers at once."),
+    Setting("web.trusted_proxy", "DICOMWEB_WEB_TRUSTED_PROXY", "text", "", "The address of a reverse proxy whose X-Forwarded headers are believed; empty means none."),
     Setting("var", "DICOMWEB_VAR", "folder", "var", "The folder that holds all state: database, stored images, password, pid files."),
     Setting("database.url", "DICOMWEB_DATABASE_URL", "text", "", "The database; empty means an SQLite file in the state folder.", True),
     Setting("broker.url", "DICOMWEB_BROKER_URL", "text", "", "The Redis server; empty means a private Valkey in the state folder.", True),
@@ -92,6 +96,18 @@ class Settings(Mapping[str, Any]):
             self._values[row.name] = self._convert(row, text.strip())
             self._sources[row.name] = source
         self._check()
+
+    @classmethod
+    def load(cls, ini: Path | str) -> Settings:
+        """Read all settings for a program that was given an ini file. Raises SettingError."""
+        path = Path(ini).resolve()
+        if not path.is_file():
+            raise SettingError(f"{path} is not a file; the programs are started with the path of an ini file.")
+        try:
+            section = plaster.get_settings(str(path), "app:main")
+        except (ValueError, configparser.Error) as error:
+            raise SettingError(f"{path} cannot be understood: {error}") from None
+        return cls(section, here=path.parent)
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]

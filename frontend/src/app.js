@@ -1,0 +1,4 @@
+import "@tabler/core/dist/js/tabler.min.js";
+import htmx from "htmx.org";
+
+window.htmx = htmx;
