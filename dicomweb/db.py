@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 import transaction
 import zope.sqlalchemy
+from sqlalchemy import Delete, Update
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
 NAMING_CONVENTION = {
@@ -92,6 +93,12 @@ def work(engine: sa.Engine, *, read_only: bool = False) -> Iterator[Session]:
         dbsession = make_session(engine, tm, read_only=read_only)
         dbsession.info["tm"] = tm
         yield dbsession
+
+
+def change(dbsession: Session, statement: Update | Delete) -> int:
+    """Run an UPDATE or DELETE past the objects the session holds; tell how many rows it changed."""
+    result = dbsession.execute(statement.execution_options(synchronize_session=False))
+    return cast("sa.CursorResult[Any]", result).rowcount
 
 
 def includeme(config: Any) -> None:

@@ -116,7 +116,7 @@ class Batch(Base):
     path: Mapped[str | None] = mapped_column(FilePath, doc="The folder the files of this batch lie in.")
     arrival_key: Mapped[str | None] = mapped_column(sa.Text, unique=True, doc="Path and sentinel stamp; makes one arrival one batch.")
     status: Mapped[str] = mapped_column(sa.Text, default="NEW", index=True)
-    scanned: Mapped[bool] = mapped_column(sa.Boolean, default=False, doc="The files are listed and cut into chunks.")
+    open_scans: Mapped[int] = mapped_column(sa.Integer, default=1, doc="Folders still to be listed and cut into chunks.")
     deleting: Mapped[bool] = mapped_column(sa.Boolean, default=False, doc="Being deleted: nothing may be added any more.")
     has_error: Mapped[bool] = mapped_column(sa.Boolean, default=False)
     created_at: Mapped[datetime] = mapped_column(Instant)
@@ -206,8 +206,9 @@ class Image(Base):
     header_key: Mapped[int | None] = mapped_column(BigId, unique=True, doc="Group and ordinal in the header index.")
     instance_number: Mapped[int | None] = mapped_column(sa.BigInteger, doc="(0020,0013) IS InstanceNumber")
     element_count: Mapped[int | None] = mapped_column(sa.Integer, doc="Header elements, nested ones included.")
-    sha256: Mapped[bytes | None] = mapped_column(sa.LargeBinary(32), doc="Names the stored bytes.")
-    stored: Mapped[bool] = mapped_column(sa.Boolean, default=False, doc="The bytes are in the storage; otherwise only at their path.")
+    sha256: Mapped[bytes | None] = mapped_column(sa.LargeBinary(32), doc="Of the bytes of the file.")
+    pack_id: Mapped[int | None] = mapped_column(BigId, doc="Which pack holds the bytes; NULL: they are only at their path.")
+    pack_offset: Mapped[int | None] = mapped_column(sa.BigInteger, doc="Where in the pack they begin.")
     size: Mapped[int | None] = mapped_column(sa.BigInteger, doc="Bytes of the file.")
     mtime_ns: Mapped[int | None] = mapped_column(sa.BigInteger, doc="Of the file when it was scanned.")
     pixel_offset: Mapped[int | None] = mapped_column(sa.BigInteger, doc="Where the value of the pixel data begins; NULL without, or when the file is deflated.")
@@ -301,13 +302,25 @@ class WebSession(Base):
     expires_at: Mapped[datetime] = mapped_column(Instant)
 
 
+class Pack(Base):
+    """A file of the storage: the bytes of the images that one chunk imported, one after the other."""
+
+    __tablename__ = "pack"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    name: Mapped[str] = mapped_column(sa.Text, doc="Relative to the storage folder.")
+    images: Mapped[int] = mapped_column(sa.Integer, doc="How many images have their bytes in it now.")
+
+
 class Discard(Base):
-    """Stored bytes that an image no longer needs; removed from the disk once it is certain that no other image does."""
+    """Stored bytes that no image needs any more, still to be removed from the disk."""
 
     __tablename__ = "discard"
 
-    sha256: Mapped[bytes] = mapped_column(sa.LargeBinary(32), primary_key=True)
-    sop_instance_uid: Mapped[str] = mapped_column(sa.Text)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    name: Mapped[str] = mapped_column(sa.Text, doc="The pack.")
+    offset: Mapped[int | None] = mapped_column(sa.BigInteger, doc="NULL: the whole pack.")
+    length: Mapped[int | None] = mapped_column(sa.BigInteger)
 
 
 class _Array(sa.types.TypeDecorator[list[Any]]):
@@ -343,16 +356,24 @@ class Field(Base):
     id: Mapped[int] = mapped_column(sa.Integer, primary_key=True)
     path: Mapped[str] = mapped_column(sa.Text, unique=True)
     vr: Mapped[str] = mapped_column(sa.Text, doc="The VR it was first seen with.")
+    promoted: Mapped[bool] = mapped_column(sa.Boolean, default=False, doc="Its varying numbers are PromotedNumber rows too.")
 
 
 class Header(Base):
-    """The dictionary: one value of one path, its id a hash of both, so that writing needs no look-up."""
+    """The dictionary: one value of one path, its id a hash of both, so that writing needs no look-up.
+
+    The last three bits of the id are the kind of the value (``dicomweb.index.values.Kind``).
+    """
 
     __tablename__ = "header"
+    __table_args__ = (
+        sa.Index("ix_header_number", "field_id", "number", postgresql_where=sa.text("number IS NOT NULL"), sqlite_where=sa.text("number IS NOT NULL")),
+    )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     field_id: Mapped[int] = mapped_column(sa.Integer)
-    text: Mapped[str] = mapped_column(sa.Text)
+    text: Mapped[str | None] = mapped_column(CodePointText, doc="As it was written; NULL when that is the same as folded.")
+    folded: Mapped[str] = mapped_column(CodePointText, doc="Without case and accents; what a search looks at.")
     number: Mapped[float | None] = mapped_column(sa.Double)
 
 
@@ -360,8 +381,10 @@ class HeaderGroup(Base):
     """Images of one chunk that share a header set."""
 
     __tablename__ = "header_group"
+    # A header key names one image for ever, so the ids of removed groups must not come again.
+    __table_args__ = {"sqlite_autoincrement": True}
 
-    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
     batch_id: Mapped[int] = mapped_column(sa.ForeignKey("batch.id"), index=True)
     images: Mapped[int] = mapped_column(sa.Integer, doc="How many images it holds now.")
 
@@ -403,14 +426,15 @@ class GroupColumn(Base):
     group_id: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True)
     field_id: Mapped[int] = mapped_column(sa.Integer, primary_key=True)
     slot: Mapped[int] = mapped_column(sa.Integer, primary_key=True)
-    present: Mapped[int] = mapped_column(sa.Integer, doc="How many images have a value in this slot.")
+    images: Mapped[int] = mapped_column(sa.Integer, doc="How many images of the group have a value of this path here, in any slot.")
     number_min: Mapped[float | None] = mapped_column(sa.Double)
     number_max: Mapped[float | None] = mapped_column(sa.Double)
-    text_min: Mapped[str | None] = mapped_column(CodePointText)
-    text_max: Mapped[str | None] = mapped_column(CodePointText)
+    text_min: Mapped[str] = mapped_column(CodePointText, doc="Of the folded texts, cut short.")
+    text_max: Mapped[str] = mapped_column(CodePointText, doc="Of the folded texts, cut short and made larger than what it was cut from.")
     numbers: Mapped[list[float | None] | None] = mapped_column(NumberArray)
-    texts: Mapped[list[str | None] | None] = mapped_column(TextArray)
-    words: Mapped[str | None] = mapped_column(sa.Text, doc="The distinct texts, a line each, for contains and free text.")
+    texts: Mapped[list[str | None]] = mapped_column(TextArray, doc="As they were written.")
+    folded: Mapped[list[str | None] | None] = mapped_column(TextArray, doc="Without case and accents; NULL when that changes none of them.")
+    words: Mapped[str | None] = mapped_column(CodePointText, doc="Of text (no numbers, no UIDs): the distinct folded texts, a line each.")
 
 
 class PromotedNumber(Base):

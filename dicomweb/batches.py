@@ -1,0 +1,238 @@
+"""The life of a batch: claimed, scanned, filled chunk by chunk, done, retried, deleted.
+
+**Only this module writes ``Batch.status`` and its counters**, each time with one UPDATE that also refuses a batch which is
+being deleted; so a worker that comes too late rolls back instead of adding to what is going away. The counters make every
+list of batches answer without counting rows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from dicomweb import jobs
+from dicomweb.db import change
+from dicomweb.models import Arrival, Batch, Image, Job, Outcome, Patient, Series, Study, escape_path
+
+# An outcome with this code stands for a whole folder; to retry it means to scan again.
+FOLDER_UNREADABLE = "folder-unreadable"
+
+
+class BatchGone(Exception):
+    """The batch is deleted, or is being deleted; nothing may be added to it."""
+
+
+class Waiting(NamedTuple):
+    """Something in a watched root that is not a batch yet, as the watcher sees it."""
+
+    path: str
+    is_folder: bool
+    files: int
+    bytes: int
+    changed_at: datetime
+    reason: str
+
+
+class Totals(NamedTuple):
+    """What there is in all."""
+
+    batches: int
+    images: int
+    series: int
+    studies: int
+    bytes: int
+    errors: int
+
+
+def claim_arrival(dbsession: Session, path: str, *, stamp: str, now: datetime, name: str | None = None) -> Batch | None:
+    """Make a complete folder a batch, with the job that scans it; None when this arrival is a batch already.
+
+    The arrival is its path and its stamp, so that the same one can never become two batches.
+    """
+    key = arrival_key(path, stamp)
+    if dbsession.scalar(sa.select(Batch.id).where(Batch.arrival_key == key)) is not None:
+        return None
+    batch = Batch(
+        name=_free_name(dbsession, name or os.path.basename(path)),
+        source="folder",
+        path=path,
+        arrival_key=key,
+        status="NEW",
+        open_scans=1,
+        created_at=now,
+        modified_at=now,
+    )
+    dbsession.add(batch)
+    dbsession.flush()
+    change(dbsession, sa.delete(Arrival).where(Arrival.path == path))
+    jobs.enqueue(dbsession, "scan_batch", {"below": ""}, batch_id=batch.id, now=now)
+    return batch
+
+
+def arrival_key(path: str, stamp: str) -> str:
+    """Name an arrival: where it is and what said that it was complete."""
+    return f"{escape_path(path)}\n{stamp}"
+
+
+def claimed_stamps(dbsession: Session, paths: Sequence[str]) -> dict[str, set[str]]:
+    """Tell for each path the stamps under which it became a batch."""
+    stamps: dict[str, set[str]] = {path: set() for path in paths}
+    for start in range(0, len(paths), 500):
+        some = sa.select(Batch.path, Batch.arrival_key).where(Batch.path.in_(paths[start : start + 500]), Batch.arrival_key.is_not(None))
+        for path, key in dbsession.execute(some):
+            stamps[path].add(key.rpartition("\n")[2])
+    return stamps
+
+
+def report_arrivals(dbsession: Session, seen: Sequence[Waiting], *, now: datetime) -> None:
+    """Note what waits in the watched roots now: exactly what the watcher saw, and since when."""
+    known = {arrival.path: arrival for arrival in dbsession.scalars(sa.select(Arrival))}
+    for waiting in seen:
+        arrival = known.pop(waiting.path, None)
+        if arrival is None:
+            arrival = Arrival(path=waiting.path, seen_at=now)
+            dbsession.add(arrival)
+        arrival.is_folder = waiting.is_folder
+        arrival.files = waiting.files
+        arrival.bytes = waiting.bytes
+        arrival.changed_at = waiting.changed_at
+        arrival.reason = waiting.reason
+    for arrival in known.values():
+        dbsession.delete(arrival)
+    dbsession.flush()
+
+
+def import_now(dbsession: Session, arrival: Arrival, *, now: datetime) -> Batch | None:
+    """Make a waiting folder a batch because a person says it is complete; None for a loose file."""
+    if not arrival.is_folder:
+        return None
+    try:
+        folder = os.stat(arrival.path, follow_symlinks=False)
+        inode = f"{folder.st_dev}:{folder.st_ino}"
+    except OSError:
+        # The web server may run where the folder is not mounted; the scan will tell.
+        inode = "-"
+    return claim_arrival(dbsession, arrival.path, stamp=f"asked {inode} {now.isoformat()}", now=now)
+
+
+def _free_name(dbsession: Session, wanted: str) -> str:
+    name = "".join(letter if letter.isprintable() else "?" for letter in escape_path(wanted)).strip()[:200] or "batch"
+    pattern = name.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+    taken = set(dbsession.scalars(sa.select(Batch.name).where(sa.or_(Batch.name == name, Batch.name.like(f"{pattern} (%)", escape="!")))))
+    number = 2
+    free = name
+    while free in taken:
+        free = f"{name} ({number})"
+        number += 1
+    return free
+
+
+def add_files(dbsession: Session, batch_id: int, rows: Sequence[dict[str, Any]], *, chunks: Iterable[tuple[int, int]], now: datetime) -> None:
+    """Add the files a scan found as NEW images, with a job for each chunk.
+
+    rows: columns of Image, in path order. chunks: (first, end) positions in ``rows``.
+    """
+    if not rows:
+        return
+    ids = list(dbsession.scalars(sa.insert(Image).returning(Image.id, sort_by_parameter_order=True), rows))
+    for first, end in chunks:
+        jobs.enqueue(dbsession, "import_chunk", {"first": ids[first], "last": ids[end - 1]}, batch_id=batch_id, now=now)
+
+
+def record_scan(dbsession: Session, batch_id: int, *, found: int, failed: int, skipped: int, now: datetime) -> None:
+    """Note that a folder of the batch is listed: how many entries it has and how many have an outcome already.
+
+    Raises BatchGone.
+    """
+    _advance(dbsession, batch_id, now=now, open_scans=-1, file_count=found, done_count=failed + skipped, error_count=failed, notice_count=skipped)
+
+
+def record_outcomes(dbsession: Session, batch_id: int, *, images: int, errors: int, notices: int, files: int, size: int, now: datetime) -> None:
+    """Note the outcomes of some files: how many became images, errors (conflicts too) and notices. Raises BatchGone.
+
+    Comes last in a transaction, because all workers of a batch meet in this row.
+    """
+    _advance(dbsession, batch_id, now=now, done_count=files, image_count=images, error_count=errors, notice_count=notices, byte_count=size)
+
+
+def _advance(dbsession: Session, batch_id: int, *, now: datetime, **steps: int) -> None:
+    values = {name: getattr(Batch, name) + step for name, step in steps.items() if step}
+    new = {name: values.get(name, getattr(Batch, name)) for name in ("done_count", "file_count", "open_scans", "error_count")}
+    finished = sa.and_(new["done_count"] >= new["file_count"], new["open_scans"] <= 0)
+    advanced = change(
+        dbsession,
+        sa.update(Batch)
+        .where(Batch.id == batch_id, ~Batch.deleting)
+        .values(**values, status=sa.case((finished, "DONE"), else_="PROCESSING"), has_error=new["error_count"] > 0, modified_at=now),
+    )
+    if not advanced:
+        raise BatchGone(f"batch {batch_id} is deleted")
+
+
+def begin_chunk(dbsession: Session, batch_id: int, first: int, last: int, *, now: datetime) -> None:
+    """Show that some images are being processed now. Raises BatchGone."""
+    _advance(dbsession, batch_id, now=now)
+    change(dbsession, sa.update(Image).where(Image.batch_id == batch_id, Image.id.between(first, last), Image.status == "NEW").values(status="PROCESSING"))
+
+
+def retry(dbsession: Session, batch: Batch, *, chunk_files: int, now: datetime) -> int:
+    """Import the failed files of a batch again; tell how many. Conflicts are no failures, and stay. Raises BatchGone."""
+    failed = list(dbsession.scalars(sa.select(Outcome).where(Outcome.batch_id == batch.id, Outcome.kind == "error").order_by(Outcome.id)))
+    if not failed:
+        return 0
+    folders = [outcome.path for outcome in failed if outcome.code == FOLDER_UNREADABLE]
+    files = [outcome for outcome in failed if outcome.code != FOLDER_UNREADABLE]
+    _advance(
+        dbsession,
+        batch.id,
+        now=now,
+        open_scans=len(folders),
+        file_count=-len(folders),
+        done_count=-len(failed),
+        error_count=-len(failed),
+    )
+    change(dbsession, sa.delete(Outcome).where(Outcome.batch_id == batch.id, Outcome.kind == "error"))
+    for folder in folders:
+        jobs.enqueue(dbsession, "scan_batch", {"below": escape_path(folder)}, batch_id=batch.id, now=now)
+    rows = [{"batch_id": batch.id, "path": outcome.path, "status": "NEW", "version": 0, "size": outcome.size} for outcome in files]
+    add_files(dbsession, batch.id, rows, chunks=[(start, min(start + chunk_files, len(rows))) for start in range(0, len(rows), chunk_files)], now=now)
+    dbsession.expire(batch)
+    return len(failed)
+
+
+def delete(dbsession: Session, batch: Batch, *, now: datetime) -> bool:
+    """Have a batch deleted with all its images; False when it is being deleted already."""
+    if not change(dbsession, sa.update(Batch).where(Batch.id == batch.id, ~Batch.deleting).values(deleting=True, modified_at=now)):
+        return False
+    change(dbsession, sa.delete(Job).where(Job.batch_id == batch.id, Job.status == "queued"))
+    jobs.enqueue(dbsession, "delete_batch", {}, batch_id=batch.id, now=now)
+    dbsession.expire(batch)
+    return True
+
+
+def progress(batch: Batch) -> float:
+    """How much of a batch has an outcome, from 0 to 1."""
+    if batch.status == "DONE":
+        return 1.0
+    return batch.done_count / batch.file_count if batch.file_count else 0.0
+
+
+def totals(dbsession: Session) -> Totals:
+    """Count what there is, from the counters of the batches."""
+    sums = sa.select(
+        sa.func.count(Batch.id),
+        sa.func.coalesce(sa.func.sum(Batch.image_count), 0),
+        sa.func.coalesce(sa.func.sum(Batch.byte_count), 0),
+        sa.func.coalesce(sa.func.sum(Batch.error_count), 0),
+        sa.select(sa.func.count(Series.id)).scalar_subquery(),
+        sa.select(sa.func.count(Study.id)).scalar_subquery(),
+    )
+    batches, images, size, errors, series, studies = dbsession.execute(sums).one()
+    return Totals(int(batches), int(images), int(series), int(studies), int(size), int(errors))
+
+
