@@ -1,0 +1,226 @@
+"""Find images, series and studies: lists with exact counts, in a constant number of statements whatever the page.
+
+How many images a series has is read from ``group_series``, which the header index keeps exact, and never counted from
+the image table.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, joinedload
+
+from dicomweb.listing import Page, take_page
+from dicomweb.models import GROUP_SIZE, GroupSeries, HeaderGroup, Image, Outcome, Patient, Series, Study
+
+# Written as text and not bound, because SQLite uses a partial index only when its condition is in the statement itself.
+_OPEN = Image.status != sa.literal_column("'DONE'")
+
+
+class SeriesRow(NamedTuple):
+    """A series, and how many images of it are here."""
+
+    series: Series
+    images: int
+
+
+class StudyRow(NamedTuple):
+    """A study, how many series and images of it are here, and the modalities of its series in alphabetical order."""
+
+    study: Study
+    series: int
+    images: int
+    modalities: tuple[str, ...]
+
+
+def list_images(
+    dbsession: Session,
+    *,
+    batch_id: int | None = None,
+    status: str | None = None,
+    series_id: int | None = None,
+    sop_instance_uid: str | None = None,
+    has_error: bool | None = None,
+    number: int,
+    size: int,
+    newest_first: bool = False,
+) -> Page:
+    """List images with their series and studies, in the order in which the application met them.
+
+    status: one of IMAGE_STATUS. has_error: only images that are in conflict with another one, or only those that are not.
+    """
+    # A conflict is the only error that leaves an image.
+    conflicts = sa.select(Outcome.image_id).where(Outcome.kind == "conflict", Outcome.image_id.is_not(None))
+    statement = sa.select(Image).options(joinedload(Image.series).joinedload(Series.study))
+    if batch_id is not None:
+        statement = statement.where(Image.batch_id == batch_id)
+    if series_id is not None:
+        statement = statement.where(Image.id.in_(_image_ids_of_series(series_id)))
+    if sop_instance_uid is not None:
+        statement = statement.where(Image.sop_instance_uid == sop_instance_uid)
+    if has_error is not None:
+        statement = statement.where(Image.id.in_(conflicts) if has_error else Image.id.not_in(conflicts))
+    count = None
+    if status == "DONE":
+        # Nearly all images are DONE: counting all and the few others, each in an index, is quicker than reading their status.
+        count = _count(dbsession, statement) - _count(dbsession, statement.where(_OPEN))
+        statement = statement.where(Image.status == status)
+    elif status is not None:
+        statement = statement.where(Image.status == status, _OPEN)
+    return take_page(dbsession, statement, Image.id, number=number, size=size, count=count, newest_first=newest_first)
+
+
+def list_series(
+    dbsession: Session,
+    *,
+    batch_id: int | None = None,
+    study_id: int | None = None,
+    modality: str | None = None,
+    series_instance_uid: str | None = None,
+    number: int,
+    size: int,
+    newest_first: bool = False,
+) -> Page:
+    """List series as ``SeriesRow`` with study and patient loaded, in the order in which the application met them."""
+    statement = sa.select(Series).options(joinedload(Series.study).joinedload(Study.patient))
+    if batch_id is not None:
+        statement = statement.where(Series.id.in_(_series_ids_of_batch(batch_id)))
+    if study_id is not None:
+        statement = statement.where(Series.study_key == study_id)
+    if modality is not None:
+        statement = statement.where(Series.modality == modality)
+    if series_instance_uid is not None:
+        statement = statement.where(Series.series_instance_uid == series_instance_uid)
+    page = take_page(dbsession, statement, Series.id, number=number, size=size, newest_first=newest_first)
+    return replace(page, rows=series_rows(dbsession, page.rows))
+
+
+def list_studies(
+    dbsession: Session,
+    *,
+    batch_id: int | None = None,
+    patient_id: str | None = None,
+    accession_number: str | None = None,
+    study_date: str | None = None,
+    study_instance_uid: str | None = None,
+    number: int,
+    size: int,
+    newest_first: bool = False,
+) -> Page:
+    """List studies as ``StudyRow`` with patient loaded, in the order in which the application met them.
+
+    patient_id: the text of (0010,0020) PatientID, exactly. study_date: (0008,0020) StudyDate as YYYYMMDD.
+    """
+    statement = sa.select(Study).options(joinedload(Study.patient))
+    if batch_id is not None:
+        statement = statement.where(
+            Study.id.in_(sa.select(Series.study_key).where(Series.id.in_(_series_ids_of_batch(batch_id))))
+        )
+    if patient_id is not None:
+        statement = statement.where(
+            Study.patient_key.in_(sa.select(Patient.id).where(Patient.patient_id == patient_id))
+        )
+    if accession_number is not None:
+        statement = statement.where(Study.accession_number == accession_number)
+    if study_date is not None:
+        statement = statement.where(Study.study_date == study_date)
+    if study_instance_uid is not None:
+        statement = statement.where(Study.study_instance_uid == study_instance_uid)
+    page = take_page(dbsession, statement, Study.id, number=number, size=size, newest_first=newest_first)
+    return replace(page, rows=study_rows(dbsession, page.rows))
+
+
+def series_of_batch(dbsession: Session, batch_id: int, limit: int) -> list[SeriesRow]:
+    """Give the first series of a batch with study and patient loaded, and how many images of each are in the batch."""
+    images = sa.func.sum(GroupSeries.images)
+    counted = dbsession.execute(
+        sa.select(GroupSeries.series_id, images)
+        .join(HeaderGroup, HeaderGroup.id == GroupSeries.group_id)
+        .where(HeaderGroup.batch_id == batch_id)
+        .group_by(GroupSeries.series_id)
+        .order_by(GroupSeries.series_id)
+        .limit(limit)
+    ).all()
+    wanted = sa.select(Series).where(Series.id.in_([series_id for series_id, _ in counted]))
+    loaded = dbsession.scalars(wanted.options(joinedload(Series.study).joinedload(Study.patient)))
+    found = {series.id: series for series in loaded}
+    return [SeriesRow(found[series_id], int(count)) for series_id, count in counted]
+
+
+def series_rows(dbsession: Session, series: Sequence[Series]) -> list[SeriesRow]:
+    """Add to each series how many images it has, in one statement."""
+    images = count_images(dbsession, [one.id for one in series])
+    return [SeriesRow(one, images[one.id]) for one in series]
+
+
+def study_rows(dbsession: Session, studies: Sequence[Study]) -> list[StudyRow]:
+    """Add to each study what it holds, in one statement."""
+    keys = [study.id for study in studies]
+    held: dict[int, dict[str, tuple[int, int]]] = defaultdict(dict)
+    for key, modality, series, images in dbsession.execute(
+        sa.select(
+            Series.study_key,
+            Series.modality,
+            sa.func.count(Series.id.distinct()),
+            sa.func.coalesce(sa.func.sum(GroupSeries.images), 0),
+        )
+        .outerjoin(GroupSeries, GroupSeries.series_id == Series.id)
+        .where(Series.study_key.in_(keys))
+        .group_by(Series.study_key, Series.modality)
+    ):
+        held[key][modality] = (series, int(images))
+    return [
+        StudyRow(
+            study,
+            sum(series for series, _ in held[study.id].values()),
+            sum(images for _, images in held[study.id].values()),
+            tuple(sorted(modality for modality in held[study.id] if modality)),
+        )
+        for study in studies
+    ]
+
+
+def count_images(dbsession: Session, series_ids: Iterable[int]) -> dict[int, int]:
+    """Count the images of each series."""
+    images = dict.fromkeys(series_ids, 0)
+    for series_id, count in dbsession.execute(
+        sa.select(GroupSeries.series_id, sa.func.sum(GroupSeries.images))
+        .where(GroupSeries.series_id.in_(list(images)))
+        .group_by(GroupSeries.series_id)
+    ):
+        images[series_id] = int(count)
+    return images
+
+
+def _image_ids_of_series(series_id: int) -> sa.Select[Any]:
+    """Select the images of a series.
+
+    The image table has no index on its series: the groups that hold the series say which header keys to look at.
+    """
+    return (
+        sa.select(Image.id)
+        .join(
+            GroupSeries,
+            sa.and_(
+                Image.header_key >= GroupSeries.group_id * GROUP_SIZE,
+                Image.header_key < (GroupSeries.group_id + 1) * GROUP_SIZE,
+            ),
+        )
+        .where(GroupSeries.series_id == series_id, Image.series_id == series_id)
+    )
+
+
+def _series_ids_of_batch(batch_id: int) -> sa.Select[Any]:
+    return (
+        sa.select(GroupSeries.series_id)
+        .join(HeaderGroup, HeaderGroup.id == GroupSeries.group_id)
+        .where(HeaderGroup.batch_id == batch_id)
+    )
+
+
+def _count(dbsession: Session, statement: sa.Select[Any]) -> int:
+    return dbsession.scalar(statement.with_only_columns(sa.func.count(), maintain_column_froms=True)) or 0
