@@ -1,0 +1,168 @@
+"""The tree of places: ``/batches/<id>/images/<id>`` and its neighbours. It looks things up, and holds no rules.
+
+A resource wraps a row (``context.batch``, ``context.image``); a name that finds nothing is a KeyError, which Pyramid answers
+with 404. An id is written in one way only, so that each thing has one address. **Pages and the API stand on the same tree**:
+a Cornice service says ``factory=Root, traverse="/batches/{id}"`` and has the same contexts and the same access lists.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import sqlalchemy as sa
+from pyramid.authorization import DENY_ALL, Allow, Authenticated
+from sqlalchemy.orm import joinedload
+
+from dicomweb.jobs import Doorbell
+from dicomweb.models import Arrival, Batch, Image, Job, Series, Study
+from dicomweb.security import Permission
+from dicomweb.storage import Storage
+
+# Eighteen digits always fit into the 64 bits of an id.
+_ID = re.compile(r"[1-9][0-9]{0,17}")
+
+
+class Resource:
+    """A place in the tree: ``__name__`` and ``__parent__`` make its address."""
+
+    def __init__(self, request: Any, name: str, parent: Resource | None) -> None:
+        self.request = request
+        self.__name__ = name
+        self.__parent__ = parent
+
+
+class Root(Resource):
+    """The top of the tree. Its access list is inherited by every place below."""
+
+    __acl__ = ((Allow, Authenticated, tuple(Permission)), DENY_ALL)
+
+    def __init__(self, request: Any) -> None:
+        super().__init__(request, "", None)
+
+    def __getitem__(self, name: str) -> Resource:
+        return _CONTAINERS[name](self.request, name, self)
+
+
+class SettingsResource(Resource):
+    """``/settings``"""
+
+
+class Container(Resource):
+    """The things of one kind; ``container["5"]`` is the one with the id 5."""
+
+    def __getitem__(self, name: str) -> Resource:
+        if not _ID.fullmatch(name):
+            raise KeyError(name)
+        return self.find(int(name), name)
+
+    def find(self, key: int, name: str) -> Resource:
+        """Give the resource of one row. Raises KeyError."""
+        raise NotImplementedError
+
+
+class BatchesContainer(Container):
+    """``/batches``"""
+
+    def find(self, key: int, name: str) -> BatchResource:
+        """Find a batch."""
+        return BatchResource(self.request, name, self, _found(self.request.dbsession.get(Batch, key), name))
+
+
+class BatchResource(Resource):
+    """``/batches/<id>``"""
+
+    def __init__(self, request: Any, name: str, parent: Resource, batch: Batch) -> None:
+        super().__init__(request, name, parent)
+        self.batch = batch
+
+    def __getitem__(self, name: str) -> ImagesContainer:
+        if name != "images":
+            raise KeyError(name)
+        return ImagesContainer(self.request, name, self)
+
+
+class ImagesContainer(Container):
+    """``/batches/<id>/images``: the images of one batch; ``/images``: those of all batches."""
+
+    def find(self, key: int, name: str) -> ImageResource:
+        """Find an image with its batch, series and study; one of another batch is not here."""
+        wanted = sa.select(Image).where(Image.id == key)
+        if isinstance(self.__parent__, BatchResource):
+            wanted = wanted.where(Image.batch_id == self.__parent__.batch.id)
+        wanted = wanted.options(joinedload(Image.batch), joinedload(Image.series).joinedload(Series.study).joinedload(Study.patient))
+        return ImageResource(self.request, name, self, _found(self.request.dbsession.scalar(wanted), name))
+
+
+class ImageResource(Resource):
+    """``/batches/<id>/images/<id>`` and ``/images/<id>``"""
+
+    def __init__(self, request: Any, name: str, parent: Resource, image: Image) -> None:
+        super().__init__(request, name, parent)
+        self.image = image
+        self.batch = image.batch
+
+
+class ArrivalsContainer(Container):
+    """``/arrivals``"""
+
+    def find(self, key: int, name: str) -> ArrivalResource:
+        """Find a folder that waits."""
+        return ArrivalResource(self.request, name, self, _found(self.request.dbsession.get(Arrival, key), name))
+
+
+class ArrivalResource(Resource):
+    """``/arrivals/<id>``"""
+
+    def __init__(self, request: Any, name: str, parent: Resource, arrival: Arrival) -> None:
+        super().__init__(request, name, parent)
+        self.arrival = arrival
+
+
+class JobsContainer(Container):
+    """``/jobs``"""
+
+    def find(self, key: int, name: str) -> JobResource:
+        """Find a job."""
+        return JobResource(self.request, name, self, _found(self.request.dbsession.get(Job, key), name))
+
+
+class JobResource(Resource):
+    """``/jobs/<id>``"""
+
+    def __init__(self, request: Any, name: str, parent: Resource, job: Job) -> None:
+        super().__init__(request, name, parent)
+        self.job = job
+
+
+_CONTAINERS: dict[str, type[Resource]] = {
+    "batches": BatchesContainer,
+    "images": ImagesContainer,
+    "arrivals": ArrivalsContainer,
+    "jobs": JobsContainer,
+    "settings": SettingsResource,
+}
+
+
+def _found(row: Any, name: str) -> Any:
+    if row is None:
+        raise KeyError(name)
+    return row
+
+
+def includeme(config: Any) -> None:
+    """Make the tree the way to find a context, in a transaction, and put storage and doorbell into the registry."""
+    settings = config.registry.settings["dicomweb"]
+    config.add_settings(
+        {
+            "tm.manager_hook": "pyramid_tm.explicit_manager",
+            # An answer that says it failed must not have changed anything.
+            "tm.commit_veto": "pyramid_tm.default_commit_veto",
+            # Who is asking is read from the database, whose failures only the exception views can explain.
+            "tm.annotate_user": False,
+        }
+    )
+    config.include("pyramid_tm")
+    config.registry["storage"] = Storage(settings.var / "storage", sync=settings["storage.sync"])
+    config.registry["doorbell"] = Doorbell(settings.broker_url)
+    config.set_root_factory(Root)
