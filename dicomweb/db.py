@@ -112,6 +112,7 @@ def includeme(config: Any) -> None:
         if session is None:
             session = make_session(engine, request.tm, read_only=request.method in ("GET", "HEAD"))
             session.info["tm"] = request.tm
+            session.info["doorbell"] = request.registry.get("doorbell")
         return session
 
     config.add_request_method(dbsession, reify=True)
