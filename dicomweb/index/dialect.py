@@ -1,0 +1,256 @@
+"""Everything of the index that differs between SQLite and PostgreSQL; no other module of this package asks which it is.
+
+Where one value an image is kept: arrays on PostgreSQL, JSON text on SQLite. How rows are loaded in bulk: COPY, or
+``executemany`` on the driver's connection. How the dictionary is kept from losing a row that somebody is about to use: an
+advisory lock; on SQLite there is only one writer anyway.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Protocol
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from dicomweb.index.values import PREFIX
+from dicomweb.models import Header, NumberArray
+
+# The advisory lock of the dictionary.
+DICTIONARY_LOCK = int.from_bytes(b"dicomweb", "big") >> 1
+
+_HEADER_FOLDED = f"CREATE INDEX ix_header_folded ON header (field_id, substr(folded, 1, {PREFIX}))"
+_POSTGRESQL_DDL = (
+    "CREATE EXTENSION IF NOT EXISTS pg_trgm",
+    _HEADER_FOLDED,
+    "CREATE INDEX ix_header_words ON header USING gin (folded gin_trgm_ops)",
+    "CREATE INDEX ix_group_column_words ON group_column USING gin (words gin_trgm_ops) WHERE words IS NOT NULL",
+    # Documents are compressed already.
+    "ALTER TABLE group_document ALTER COLUMN document SET STORAGE EXTERNAL",
+    # A server built without lz4 keeps its own, slower compression.
+    """DO $$ BEGIN
+    ALTER TABLE group_column ALTER COLUMN numbers SET COMPRESSION lz4, ALTER COLUMN texts SET COMPRESSION lz4,
+        ALTER COLUMN folded SET COMPRESSION lz4, ALTER COLUMN words SET COMPRESSION lz4;
+    EXCEPTION WHEN feature_not_supported THEN NULL; END $$""",
+)
+_SQLITE_DDL = (
+    _HEADER_FOLDED,
+    "CREATE INDEX ix_group_column_words ON group_column (field_id) WHERE words IS NOT NULL",
+    "CREATE VIRTUAL TABLE header_words USING fts5(folded, content='header', content_rowid='id', tokenize='trigram')",
+    # Only text (Kind.TEXT is 0) is searched without a path.
+    """CREATE TRIGGER header_words_insert AFTER INSERT ON header WHEN new.id & 7 = 0
+    BEGIN INSERT INTO header_words (rowid, folded) VALUES (new.id, new.folded); END""",
+    """CREATE TRIGGER header_words_delete AFTER DELETE ON header WHEN old.id & 7 = 0
+    BEGIN INSERT INTO header_words (header_words, rowid, folded) VALUES ('delete', old.id, old.folded); END""",
+)
+
+
+def extra_ddl(name: str) -> list[str]:
+    """Give the statements that the models cannot say, to be run once after the header tables exist.
+
+    name: ``sqlite`` or ``postgresql``.
+    """
+    return list({"sqlite": _SQLITE_DDL, "postgresql": _POSTGRESQL_DDL}[name])
+
+
+class Dialect(Protocol):
+    """What the other modules ask of the database."""
+
+    def lock_dictionary(self, dbsession: Session, *, exclusive: bool) -> None:
+        """Hold the dictionary until the transaction ends.
+
+        Shared by all who write groups: their rows of the dictionary stay. Exclusive for who removes rows that no group uses.
+        """
+
+    def reserve_group_ids(self, dbsession: Session, count: int) -> list[int]:
+        """Give ids for new groups, ascending; no id is ever given twice."""
+
+    def insert(self, dbsession: Session, model: Any, columns: Sequence[str], rows: Collection[tuple[Any, ...]]) -> None:
+        """Insert rows in bulk; arrays as ``array`` gives them."""
+
+    def insert_headers(self, dbsession: Session, rows: Sequence[tuple[int, int, str | None, str, float | None]]) -> None:
+        """Insert those rows (id, field_id, text, folded, number) of the dictionary that it does not have yet."""
+
+    def delete_promoted(self, dbsession: Session, rows: Collection[tuple[int, float, int]]) -> None:
+        """Delete promoted numbers by (field_id, number, header_key)."""
+
+    def array(self, values: Sequence[float | None] | Sequence[str | None]) -> Any:
+        """Give the form in which ``insert`` takes one value an image."""
+
+    def values(self, array: Any) -> list[Any]:
+        """Give the values of an array that was read."""
+
+    def within(self, column: Any, values: Collection[int] | Collection[str]) -> sa.ColumnElement[bool]:
+        """Say that a column has one of these values, as one parameter however many they are."""
+
+    def unnest(self, column: Any) -> tuple[sa.FromClause, sa.ColumnElement[Any], sa.ColumnElement[int]]:
+        """Open an array: what to join, the value, and the ordinal of its image."""
+
+    def parsed(self, number: float) -> sa.ColumnElement[float]:
+        """Give a number as the database reads it from an array, to be compared with numbers from arrays."""
+
+    def mentions(self, folded: str) -> sa.ColumnElement[bool]:
+        """Say that a text of the dictionary contains a folded text."""
+
+    def by_code_point(self, text: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+        """Give a text to sort by that sorts as Python does."""
+
+
+def dialect_of(dbsession: Session) -> Dialect:
+    """Give the dialect of the database that a session works on."""
+    return _DIALECTS[dbsession.get_bind().dialect.name]
+
+
+def containing(text: sa.SQLColumnExpression[str], folded: str) -> sa.ColumnElement[bool]:
+    """Say that a folded text contains another; without case it does not matter that LIKE of SQLite ignores that of ASCII."""
+    return text.like(f"%{_escape(folded)}%", escape="\\")
+
+
+def matching(text: sa.SQLColumnExpression[str], parts: Sequence[str], any_of: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Say that a folded text consists of literal ``parts`` with wildcards (``*`` or ``?``) between them."""
+    pattern = _escape(parts[0])
+    for wildcard, part in zip(any_of, parts[1:], strict=True):
+        pattern += ("%" if wildcard == "*" else "_") + _escape(part)
+    return text.like(pattern, escape="\\")
+
+
+def _escape(text: str) -> str:
+    return re.sub(r"([\\%_])", r"\\\1", text)
+
+
+class _SQLite:
+    def lock_dictionary(self, dbsession: Session, *, exclusive: bool) -> None:
+        # A transaction that writes is the only one from its beginning (BEGIN IMMEDIATE).
+        del dbsession, exclusive
+
+    def reserve_group_ids(self, dbsession: Session, count: int) -> list[int]:
+        last = dbsession.scalar(sa.text("SELECT seq FROM sqlite_sequence WHERE name = 'header_group'")) or 0
+        return list(range(last + 1, last + 1 + count))
+
+    def insert(self, dbsession: Session, model: Any, columns: Sequence[str], rows: Collection[tuple[Any, ...]]) -> None:
+        marks = ",".join("?" * len(columns))
+        # All names are those of the models.
+        self._many(dbsession, f"INSERT INTO {model.__tablename__} ({','.join(columns)}) VALUES ({marks})", rows)  # noqa: S608
+
+    def insert_headers(self, dbsession: Session, rows: Sequence[tuple[int, int, str | None, str, float | None]]) -> None:
+        self._many(dbsession, "INSERT OR IGNORE INTO header (id, field_id, text, folded, number) VALUES (?,?,?,?,?)", rows)
+
+    def delete_promoted(self, dbsession: Session, rows: Collection[tuple[int, float, int]]) -> None:
+        self._many(dbsession, "DELETE FROM promoted_number WHERE field_id = ? AND number = ? AND header_key = ?", rows)
+
+    def array(self, values: Sequence[float | None] | Sequence[str | None]) -> Any:
+        return orjson.dumps(values).decode()
+
+    def values(self, array: Any) -> list[Any]:
+        return orjson.loads(array)
+
+    def within(self, column: Any, values: Collection[int] | Collection[str]) -> sa.ColumnElement[bool]:
+        one = sa.func.json_each(sa.bindparam(None, orjson.dumps(list(values)).decode(), sa.Text)).table_valued("value")
+        return column.in_(sa.select(one.c.value))
+
+    def unnest(self, column: Any) -> tuple[sa.FromClause, sa.ColumnElement[Any], sa.ColumnElement[int]]:
+        one = sa.func.json_each(column).table_valued("key", "value").alias()
+        return one, sa.type_coerce(one.c.value, _item(column)), sa.type_coerce(one.c.key, sa.Integer)
+
+    def parsed(self, number: float) -> sa.ColumnElement[float]:
+        # SQLite's reading of a decimal may differ in the last bit from Python's, but it reads the same text the same way.
+        return sa.cast(sa.bindparam(None, orjson.dumps(number).decode(), sa.Text), sa.Double)
+
+    def mentions(self, folded: str) -> sa.ColumnElement[bool]:
+        found = containing(Header.folded, folded)
+        if len(folded) < 3:
+            return found
+        phrase = '"' + folded.replace('"', '""') + '"'
+        words = sa.table("header_words", sa.column("rowid", sa.Integer), sa.column("folded", sa.Text))
+        return Header.id.in_(sa.select(words.c.rowid).where(words.c.folded.op("MATCH")(phrase))) & found
+
+    def by_code_point(self, text: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+        return text
+
+    def _many(self, dbsession: Session, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        connection = dbsession.connection().connection.driver_connection
+        assert connection is not None
+        connection.executemany(statement, rows)
+
+
+class _PostgreSQL:
+    def lock_dictionary(self, dbsession: Session, *, exclusive: bool) -> None:
+        lock = sa.func.pg_advisory_xact_lock if exclusive else sa.func.pg_advisory_xact_lock_shared
+        dbsession.execute(sa.select(lock(DICTIONARY_LOCK)))
+
+    def reserve_group_ids(self, dbsession: Session, count: int) -> list[int]:
+        ids = sa.text("SELECT nextval(pg_get_serial_sequence('header_group', 'id')) FROM generate_series(1, :count)")
+        return sorted(dbsession.scalars(ids, {"count": count}))
+
+    def insert(self, dbsession: Session, model: Any, columns: Sequence[str], rows: Collection[tuple[Any, ...]]) -> None:
+        if not rows:
+            return
+        with self._cursor(dbsession) as cursor, cursor.copy(f"COPY {model.__tablename__} ({','.join(columns)}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+
+    def insert_headers(self, dbsession: Session, rows: Sequence[tuple[int, int, str | None, str, float | None]]) -> None:
+        if not rows:
+            return
+        with self._cursor(dbsession) as cursor:
+            cursor.execute(
+                "INSERT INTO header (id, field_id, text, folded, number) "
+                "SELECT * FROM unnest(%s::bigint[], %s::int[], %s::text[], %s::text[], %s::float8[]) ON CONFLICT DO NOTHING",
+                [self.array(column) for column in zip(*rows, strict=True)],
+            )
+
+    def delete_promoted(self, dbsession: Session, rows: Collection[tuple[int, float, int]]) -> None:
+        if not rows:
+            return
+        with self._cursor(dbsession) as cursor:
+            cursor.execute(
+                "DELETE FROM promoted_number p USING unnest(%s::int[], %s::float8[], %s::bigint[]) gone (field_id, number, header_key) "
+                "WHERE p.field_id = gone.field_id AND p.number = gone.number AND p.header_key = gone.header_key",
+                [self.array(column) for column in zip(*rows, strict=True)],
+            )
+
+    def array(self, values: Sequence[float | None] | Sequence[str | None]) -> Any:
+        # The literal of an array, because psycopg writes arrays in Python, element by element.
+        texts = [_array_item(value) for value in values]
+        return "{" + ",".join(texts) + "}"
+
+    def values(self, array: Any) -> list[Any]:
+        return array
+
+    def within(self, column: Any, values: Collection[int] | Collection[str]) -> sa.ColumnElement[bool]:
+        return column == sa.any_(sa.cast(sa.bindparam(None, list(values), sa.ARRAY(column.type)), sa.ARRAY(column.type)))
+
+    def unnest(self, column: Any) -> tuple[sa.FromClause, sa.ColumnElement[Any], sa.ColumnElement[int]]:
+        one = sa.func.unnest(column).table_valued("value", with_ordinality="ordinal").render_derived()
+        return one, sa.type_coerce(one.c.value, _item(column)), sa.type_coerce(one.c.ordinal, sa.Integer) - 1
+
+    def parsed(self, number: float) -> sa.ColumnElement[float]:
+        return sa.bindparam(None, number, sa.Double)
+
+    def mentions(self, folded: str) -> sa.ColumnElement[bool]:
+        return containing(Header.folded, folded)
+
+    def by_code_point(self, text: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+        return sa.collate(text, "C")
+
+    def _cursor(self, dbsession: Session) -> Any:
+        connection = dbsession.connection().connection.driver_connection
+        assert connection is not None
+        return connection.cursor()
+
+
+def _array_item(value: float | str | None) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' if "\\" in value or '"' in value else f'"{value}"'
+    return repr(value)
+
+
+def _item(column: Any) -> sa.types.TypeEngine[Any]:
+    return sa.Double() if isinstance(column.type, NumberArray) else sa.Text()
+
+
+_DIALECTS: dict[str, Dialect] = {"sqlite": _SQLite(), "postgresql": _PostgreSQL()}
