@@ -2,8 +2,8 @@
 
 from alembic import context
 
-from dicomweb.db import Base, make_engine
-from dicomweb.models import Batch  # noqa: F401  The models put their tables into the metadata.
+from dicomweb.db import make_engine
+from dicomweb.models import Base
 from dicomweb.settings import Settings
 
 config = context.config
@@ -12,8 +12,15 @@ database_url = config.attributes.get("database_url") or Settings.load(config.con
 engine = make_engine(database_url)
 try:
     with engine.connect() as connection:
-        # SQLite cannot alter a table in place: batch mode copies it.
-        context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True, transaction_per_migration=True)
+        context.configure(
+            connection=connection,
+            target_metadata=Base.metadata,
+            # SQLite cannot alter a table in place; batch mode copies it.
+            render_as_batch=True,
+            # Our engine begins transactions on SQLite too, so a migration that fails leaves nothing half done.
+            transactional_ddl=True,
+            transaction_per_migration=True,
+        )
         with context.begin_transaction():
             context.run_migrations()
 finally:

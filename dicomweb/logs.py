@@ -9,7 +9,7 @@ import time
 class LineFormatter(logging.Formatter):
     """Format a record as one line: time (UTC), level, process, logger, message; a traceback is folded into the line."""
 
-    converter = staticmethod(time.gmtime)  # type: ignore[assignment]  # Typed as needing no argument.
+    converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 
