@@ -39,7 +39,6 @@ def report_errors(settings: Settings, program: str) -> None:
             dsn,
             integrations=integrations,
             auto_enabling_integrations=False,
-            send_default_pii=False,
             include_local_variables=False,
             max_request_body_size="never",
             max_breadcrumbs=0,
