@@ -1,1 +1,33 @@
-"""The header index."""
+"""The header index: every header element of every image, searchable, at about 1 kB an image.
+
+Images of one chunk that share most of their header form a *group*. What all images of a group have is stored once
+(``GroupHeader``, dictionary coded); every other path is a *column* of the group with one value an image and the zone
+these lie in. A query is answered group by group: a group must match as a whole, may match (its zone says so) and is opened,
+or cannot match. The key of an image in all this is ``header_key = group id * 4096 + ordinal``. Each group also keeps one
+compressed document from which the complete headers of its images are rebuilt.
+
+Indexing a chunk, the members in path order::
+
+    prepared = prepare(members, promoted=("00201041",))     # pure: the work of it, without database and lock
+    ensure_fields(engine, prepared)                         # new paths, in an own short transaction
+    with work(engine) as dbsession:
+        header_keys = write(dbsession, prepared, batch_id)  # then store them: Image.header_key, Image.series_id
+    ...
+    remove_images(dbsession, header_keys)                   # or delete_groups; the Image rows are the caller's
+
+**The caller owns the transaction, and the Image rows**: a query lists images by ``Image.header_key``, so both change in one
+transaction. Only ``dialect`` knows which database it is.
+"""
+
+from __future__ import annotations
+
+from dicomweb.index.dialect import dialect_of, extra_ddl
+from dicomweb.index.documents import MARK
+from dicomweb.index.groups import Member, Prepared, prepare
+from dicomweb.index.reading import read_headers, read_meta
+from dicomweb.index.writing import UnknownFields, delete_groups, ensure_fields, promote, remove_images, write
+
+__all__ = [
+    "MARK", "Member", "Prepared", "UnknownFields", "delete_groups", "dialect_of", "ensure_fields", "extra_ddl", "prepare", "promote",
+    "read_headers", "read_meta", "remove_images", "write",
+]  # fmt: skip
