@@ -87,6 +87,19 @@ def password(ini: Path, generate: bool) -> None:
 
 
 @commands.command()
+@click.argument("program", type=click.Choice(["web", "workers", "watcher"]))
+@click.pass_obj
+def health(ini: Path, program: str) -> None:
+    """Tell whether a program of this machine is alive, by the exit code: for the health checks of containers."""
+    settings = load(ini)
+    from dicomweb.health import complaint
+
+    if text := complaint(settings, program):
+        raise click.ClickException(text)
+    click.echo(f"{program} is alive.")
+
+
+@commands.command()
 @click.option("--markdown", is_flag=True, help="The table of README.md: names and defaults instead of values.")
 @click.pass_obj
 def settings(ini: Path, markdown: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dicomweb import demo as demonstration
 from dicomweb import migrations, passwords
-from dicomweb.settings import Settings
+from dicomweb.settings import Settings, reachable_host
 from dicomweb.supervisor import CannotStart, Supervisor, check_port, make_folders, only_instance, programs
 
 __all__ = ["CannotStart", "run"]
@@ -52,10 +52,8 @@ class _Announcement:
         self._say("Ctrl-C stops it.")
 
     def _answers(self) -> bool:
-        host = self._settings["web.host"]
-        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1", "*": "127.0.0.1"}.get(host, host)  # noqa: S104
         try:
-            socket.create_connection((reachable, self._settings["web.port"]), timeout=0.5).close()
+            socket.create_connection((reachable_host(self._settings["web.host"]), self._settings["web.port"]), timeout=0.5).close()
         except OSError:
             return False
         return True
