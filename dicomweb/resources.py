@@ -103,6 +103,40 @@ class ImageResource(Resource):
         self.batch = image.batch
 
 
+class SeriesContainer(Container):
+    """``/series``"""
+
+    def find(self, key: int, name: str) -> SeriesResource:
+        """Find a series with its study and patient."""
+        wanted = sa.select(Series).where(Series.id == key).options(joinedload(Series.study).joinedload(Study.patient))
+        return SeriesResource(self.request, name, self, _found(self.request.dbsession.scalar(wanted), name))
+
+
+class SeriesResource(Resource):
+    """``/series/<id>``"""
+
+    def __init__(self, request: Any, name: str, parent: Resource, series: Series) -> None:
+        super().__init__(request, name, parent)
+        self.series = series
+
+
+class StudiesContainer(Container):
+    """``/studies``"""
+
+    def find(self, key: int, name: str) -> StudyResource:
+        """Find a study with its patient."""
+        wanted = sa.select(Study).where(Study.id == key).options(joinedload(Study.patient))
+        return StudyResource(self.request, name, self, _found(self.request.dbsession.scalar(wanted), name))
+
+
+class StudyResource(Resource):
+    """``/studies/<id>``"""
+
+    def __init__(self, request: Any, name: str, parent: Resource, study: Study) -> None:
+        super().__init__(request, name, parent)
+        self.study = study
+
+
 class ArrivalsContainer(Container):
     """``/arrivals``"""
 
@@ -138,6 +172,8 @@ class JobResource(Resource):
 _CONTAINERS: dict[str, type[Resource]] = {
     "batches": BatchesContainer,
     "images": ImagesContainer,
+    "series": SeriesContainer,
+    "studies": StudiesContainer,
     "arrivals": ArrivalsContainer,
     "jobs": JobsContainer,
     "settings": SettingsResource,
