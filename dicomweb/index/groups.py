@@ -107,24 +107,27 @@ class _Occurrences:
         self.fields: dict[str, str] = {}
         self._numbers: dict[tuple[str, str, Kind], int] = {}
         self._elements: dict[tuple[str, str, tuple[str, ...]], list[int]] = {}
+        self._paths: dict[str, str] = {}
         self._texts: set[tuple[str, str]] = set()
         self._has_twins = False  # whether a text of a path came with several kinds, which is rare
 
     def of(self, member: Member) -> dict[int, None]:
-        found: dict[int, None] = {}
+        numbers: list[int] = []
+        known = self._elements
         for element in member.elements:
-            numbers = self._elements.get(element)
-            if numbers is None:
-                numbers = self._elements[element] = self._work_out(*element)
-            for number in numbers:
-                found[number] = None
+            if element not in known:
+                known[element] = self._work_out(*element)
+            numbers += known[element]
+        found = dict.fromkeys(numbers)
         return self._without_twins(found) if self._has_twins else found
 
     def _work_out(self, path: str, vr: str, values: tuple[str, ...]) -> list[int]:
-        path = bound_path(path)
-        self.fields.setdefault(path, vr)
+        bounded = self._paths.get(path)
+        if bounded is None:
+            bounded = self._paths[path] = bound_path(path)
+            self.fields.setdefault(bounded, vr)
         # Empty values beside others say nothing; a path without any value exists all the same.
-        return [self._number(path, vr, bound(value)) for value in [value for value in values if value] or [""]]
+        return [self._number(bounded, vr, bound(value)) for value in [value for value in values if value] or [""]]
 
     def _number(self, path: str, vr: str, text: str) -> int:
         kind, value = classify(vr, text)
@@ -250,7 +253,7 @@ def column(
     path: str, slot: int, images: int, *, is_text: bool, texts: list[str | None], numbers: Sequence[float | None] | None
 ) -> Column:
     """Make a column with its zones from one value an image, at least one of which is there."""
-    folds = {text: fold(text) for text in texts if text is not None}
+    folds = {text: fold(text) for text in set(texts) if text is not None}
     smallest, largest = min(folds.values()), max(folds.values())
     present = [number for number in numbers or () if number is not None]
     return Column(

@@ -8,7 +8,6 @@ from math import isfinite
 DECIMAL_VRS = frozenset("DS IS FL FD US SS UL SL SV UV".split())
 _DAYS = {"D": 1.0, "W": 7.0, "M": 30.4375, "Y": 365.25}
 
-_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _DATE = re.compile(r"([0-9]{4})(?:([0-9]{2})([0-9]{2})|\.([0-9]{2})\.([0-9]{2}))")
 _TIME = re.compile(r"([0-9]{2})(?::?([0-9]{2})(?::?([0-9]{2})(\.[0-9]{1,6})?)?)?")
 _DATE_TIME = re.compile(r"([0-9]{4})([0-9]{2})?([0-9]{2})?([0-9]{2})?([0-9]{2})?([0-9]{2})?(\.[0-9]{1,6})?(?:[+-][0-9]{4})?")
@@ -22,11 +21,9 @@ def number(vr: str, text: str) -> float | None:
     (yyyy.mm.dd, hh:mm:ss); what is left out counts as the earliest, and an offset from UTC is not applied, because the
     other times of a header have none. An age is in days (a year 365.25, a month 30.4375). PS3.5 6.2.
     """
-    text = text.strip()
     if vr in DECIMAL_VRS:
-        value = float(text) if _DECIMAL.fullmatch(text) else None
-        # Adding nought makes -0.0 the same number as 0.0 on every database.
-        return value + 0.0 if value is not None and isfinite(value) else None
+        return _decimal(text)
+    text = text.strip()
     if vr == "DA":
         date = _DATE.fullmatch(text)
         return _date(*(int(part) for part in date.groups() if part)) if date else None
@@ -39,6 +36,18 @@ def number(vr: str, text: str) -> float | None:
         age = _AGE.fullmatch(text)
         return int(age[1]) * _DAYS[age[2]] if age else None
     return None
+
+
+def _decimal(text: str) -> float | None:
+    # Python reads more than DICOM writes: underscores, digits of other scripts.
+    if "_" in text or not text.isascii():
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    # Adding nought makes -0.0 the same number as 0.0 on every database.
+    return value + 0.0 if isfinite(value) else None
 
 
 def _date(year: int, month: int, day: int) -> float | None:

@@ -44,7 +44,8 @@ _NUMBER_KINDS = {"DA": Kind.DATE, "TM": Kind.TIME, "DT": Kind.DATE_TIME, "AS": K
 
 def clean(text: str) -> str:
     """Take out what no database keeps (NUL) or no UTF-8 has (lone surrogates), and the code point that closes ranges."""
-    return _FORBIDDEN.sub(_replace, text) if _FORBIDDEN.search(text) else text
+    # Nothing that is forbidden is printable, and this is said at once of nearly every text.
+    return text if text.isprintable() else _FORBIDDEN.sub(_replace, text)
 
 
 def _replace(match: re.Match[str]) -> str:
