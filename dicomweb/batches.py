@@ -8,7 +8,7 @@ list of batches answer without counting rows.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from dicomweb import jobs
 from dicomweb.db import change
-from dicomweb.models import Arrival, Batch, Image, Job, Outcome, Patient, Series, Study, escape_path
+from dicomweb.models import Arrival, Batch, Image, Job, Outcome, Series, Study, escape_path
 
 # An outcome with this code stands for a whole folder; to retry it means to scan again.
 FOLDER_UNREADABLE = "folder-unreadable"
@@ -83,9 +83,11 @@ def claimed_stamps(dbsession: Session, paths: Sequence[str]) -> dict[str, set[st
     """Tell for each path the stamps under which it became a batch."""
     stamps: dict[str, set[str]] = {path: set() for path in paths}
     for start in range(0, len(paths), 500):
-        some = sa.select(Batch.path, Batch.arrival_key).where(Batch.path.in_(paths[start : start + 500]), Batch.arrival_key.is_not(None))
+        some = sa.select(Batch.path, Batch.arrival_key).where(
+            Batch.path.in_(paths[start : start + 500]), Batch.arrival_key.is_not(None)
+        )
         for path, key in dbsession.execute(some):
-            stamps[path].add(key.rpartition("\n")[2])
+            stamps[path or ""].add((key or "").rpartition("\n")[2])
     return stamps
 
 
@@ -123,7 +125,11 @@ def import_now(dbsession: Session, arrival: Arrival, *, now: datetime) -> Batch 
 def _free_name(dbsession: Session, wanted: str) -> str:
     name = "".join(letter if letter.isprintable() else "?" for letter in escape_path(wanted)).strip()[:200] or "batch"
     pattern = name.replace("!", "!!").replace("%", "!%").replace("_", "!_")
-    taken = set(dbsession.scalars(sa.select(Batch.name).where(sa.or_(Batch.name == name, Batch.name.like(f"{pattern} (%)", escape="!")))))
+    taken = set(
+        dbsession.scalars(
+            sa.select(Batch.name).where(sa.or_(Batch.name == name, Batch.name.like(f"{pattern} (%)", escape="!")))
+        )
+    )
     number = 2
     free = name
     while free in taken:
@@ -132,7 +138,14 @@ def _free_name(dbsession: Session, wanted: str) -> str:
     return free
 
 
-def add_files(dbsession: Session, batch_id: int, rows: Sequence[dict[str, Any]], *, chunks: Iterable[tuple[int, int]], now: datetime) -> None:
+def add_files(
+    dbsession: Session,
+    batch_id: int,
+    rows: Sequence[dict[str, Any]],
+    *,
+    chunks: Iterable[tuple[int, int]],
+    now: datetime,
+) -> None:
     """Add the files a scan found as NEW images, with a job for each chunk.
 
     rows: columns of Image, in path order. chunks: (first, end) positions in ``rows``.
@@ -149,26 +162,73 @@ def record_scan(dbsession: Session, batch_id: int, *, found: int, failed: int, s
 
     Raises BatchGone.
     """
-    _advance(dbsession, batch_id, now=now, open_scans=-1, file_count=found, done_count=failed + skipped, error_count=failed, notice_count=skipped)
+    _advance(
+        dbsession,
+        batch_id,
+        now=now,
+        open_scans=-1,
+        file_count=found,
+        done_count=failed + skipped,
+        error_count=failed,
+        notice_count=skipped,
+    )
 
 
-def record_outcomes(dbsession: Session, batch_id: int, *, images: int, errors: int, notices: int, files: int, size: int, now: datetime) -> None:
+def record_outcomes(
+    dbsession: Session, batch_id: int, *, images: int, errors: int, notices: int, files: int, size: int, now: datetime
+) -> None:
     """Note the outcomes of some files: how many became images, errors (conflicts too) and notices. Raises BatchGone.
 
     Comes last in a transaction, because all workers of a batch meet in this row.
     """
-    _advance(dbsession, batch_id, now=now, done_count=files, image_count=images, error_count=errors, notice_count=notices, byte_count=size)
+    _advance(
+        dbsession,
+        batch_id,
+        now=now,
+        done_count=files,
+        image_count=images,
+        error_count=errors,
+        notice_count=notices,
+        byte_count=size,
+    )
+
+
+def record_removal(dbsession: Session, batch_id: int, *, images: int, errors: int, size: int, now: datetime) -> None:
+    """Note that images of a batch were removed, and with them some conflicts. Raises BatchGone."""
+    _advance(
+        dbsession,
+        batch_id,
+        now=now,
+        file_count=-images,
+        done_count=-images,
+        image_count=-images,
+        error_count=-errors,
+        byte_count=-size,
+    )
+
+
+def reopen(dbsession: Session, batch_id: int, *, notices: int, now: datetime) -> None:
+    """Note that files that were only noticed are to be imported after all. Raises BatchGone."""
+    _advance(dbsession, batch_id, now=now, done_count=-notices, notice_count=-notices)
 
 
 def _advance(dbsession: Session, batch_id: int, *, now: datetime, **steps: int) -> None:
     values = {name: getattr(Batch, name) + step for name, step in steps.items() if step}
-    new = {name: values.get(name, getattr(Batch, name)) for name in ("done_count", "file_count", "open_scans", "error_count")}
+    new = {
+        name: values.get(name, getattr(Batch, name))
+        for name in ("done_count", "file_count", "open_scans", "error_count")
+    }
     finished = sa.and_(new["done_count"] >= new["file_count"], new["open_scans"] <= 0)
     advanced = change(
         dbsession,
         sa.update(Batch)
         .where(Batch.id == batch_id, ~Batch.deleting)
-        .values(**values, status=sa.case((finished, "DONE"), else_="PROCESSING"), has_error=new["error_count"] > 0, modified_at=now),
+        .values(
+            **values,
+            status=sa.case((finished, "DONE"), else_="PROCESSING"),
+            has_error=new["error_count"] > 0,
+            modified_at=now,
+        ),
     )
     if not advanced:
         raise BatchGone(f"batch {batch_id} is deleted")
@@ -177,12 +237,21 @@ def _advance(dbsession: Session, batch_id: int, *, now: datetime, **steps: int) 
 def begin_chunk(dbsession: Session, batch_id: int, first: int, last: int, *, now: datetime) -> None:
     """Show that some images are being processed now. Raises BatchGone."""
     _advance(dbsession, batch_id, now=now)
-    change(dbsession, sa.update(Image).where(Image.batch_id == batch_id, Image.id.between(first, last), Image.status == "NEW").values(status="PROCESSING"))
+    change(
+        dbsession,
+        sa.update(Image)
+        .where(Image.batch_id == batch_id, Image.id.between(first, last), Image.status == "NEW")
+        .values(status="PROCESSING"),
+    )
 
 
 def retry(dbsession: Session, batch: Batch, *, chunk_files: int, now: datetime) -> int:
     """Import the failed files of a batch again; tell how many. Conflicts are no failures, and stay. Raises BatchGone."""
-    failed = list(dbsession.scalars(sa.select(Outcome).where(Outcome.batch_id == batch.id, Outcome.kind == "error").order_by(Outcome.id)))
+    failed = list(
+        dbsession.scalars(
+            sa.select(Outcome).where(Outcome.batch_id == batch.id, Outcome.kind == "error").order_by(Outcome.id)
+        )
+    )
     if not failed:
         return 0
     folders = [outcome.path for outcome in failed if outcome.code == FOLDER_UNREADABLE]
@@ -199,15 +268,26 @@ def retry(dbsession: Session, batch: Batch, *, chunk_files: int, now: datetime) 
     change(dbsession, sa.delete(Outcome).where(Outcome.batch_id == batch.id, Outcome.kind == "error"))
     for folder in folders:
         jobs.enqueue(dbsession, "scan_batch", {"below": escape_path(folder)}, batch_id=batch.id, now=now)
-    rows = [{"batch_id": batch.id, "path": outcome.path, "status": "NEW", "version": 0, "size": outcome.size} for outcome in files]
-    add_files(dbsession, batch.id, rows, chunks=[(start, min(start + chunk_files, len(rows))) for start in range(0, len(rows), chunk_files)], now=now)
+    rows = [
+        {"batch_id": batch.id, "path": outcome.path, "status": "NEW", "version": 0, "size": outcome.size}
+        for outcome in files
+    ]
+    add_files(
+        dbsession,
+        batch.id,
+        rows,
+        chunks=[(start, min(start + chunk_files, len(rows))) for start in range(0, len(rows), chunk_files)],
+        now=now,
+    )
     dbsession.expire(batch)
     return len(failed)
 
 
 def delete(dbsession: Session, batch: Batch, *, now: datetime) -> bool:
     """Have a batch deleted with all its images; False when it is being deleted already."""
-    if not change(dbsession, sa.update(Batch).where(Batch.id == batch.id, ~Batch.deleting).values(deleting=True, modified_at=now)):
+    if not change(
+        dbsession, sa.update(Batch).where(Batch.id == batch.id, ~Batch.deleting).values(deleting=True, modified_at=now)
+    ):
         return False
     change(dbsession, sa.delete(Job).where(Job.batch_id == batch.id, Job.status == "queued"))
     jobs.enqueue(dbsession, "delete_batch", {}, batch_id=batch.id, now=now)
@@ -234,5 +314,3 @@ def totals(dbsession: Session) -> Totals:
     )
     batches, images, size, errors, series, studies = dbsession.execute(sums).one()
     return Totals(int(batches), int(images), int(series), int(studies), int(size), int(errors))
-
-

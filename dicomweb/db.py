@@ -7,7 +7,7 @@ SQLite (WAL) is the embedded default, PostgreSQL the production one. Inside the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ import sqlalchemy as sa
 import transaction
 import zope.sqlalchemy
 from sqlalchemy import Delete, Update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
 NAMING_CONVENTION = {
@@ -39,14 +40,18 @@ def make_engine(url: str, **options: Any) -> sa.Engine:
     """Make the engine for a database URL, with the connection settings this application relies on."""
     address = sa.make_url(url)
     if address.get_backend_name() == "sqlite":
-        engine = sa.create_engine(address, connect_args={"timeout": SQLITE_BUSY_MILLISECONDS / 1000}, **options)
+        engine = sa.create_engine(
+            address, hide_parameters=True, connect_args={"timeout": SQLITE_BUSY_MILLISECONDS / 1000}, **options
+        )
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
     if address.drivername in ("postgresql", "postgres"):
         address = address.set(drivername="postgresql+psycopg")
     # Row estimates of the joins with unnested vectors are far too high and would start the JIT compiler for nothing.
-    return sa.create_engine(address, pool_pre_ping=True, connect_args={"options": "-c jit=off"}, **options)
+    return sa.create_engine(
+        address, pool_pre_ping=True, hide_parameters=True, connect_args={"options": "-c jit=off"}, **options
+    )
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -86,12 +91,15 @@ def make_session(engine: sa.Engine, tm: transaction.TransactionManager, *, read_
 
 
 @contextmanager
-def work(engine: sa.Engine, *, read_only: bool = False) -> Iterator[Session]:
-    """Give a session for one unit of work outside the web: committed at the end, rolled back on any exception."""
+def work(engine: sa.Engine, *, read_only: bool = False, doorbell: Any = None) -> Iterator[Session]:
+    """Give a session for one unit of work outside the web: committed at the end, rolled back on any exception.
+
+    doorbell: rung after the commit for each job that was enqueued (``jobs.Doorbell``).
+    """
     tm = transaction.TransactionManager(explicit=True)
     with tm:
         dbsession = make_session(engine, tm, read_only=read_only)
-        dbsession.info["tm"] = tm
+        dbsession.info.update(tm=tm, doorbell=doorbell)
         yield dbsession
 
 
@@ -99,6 +107,23 @@ def change(dbsession: Session, statement: Update | Delete) -> int:
     """Run an UPDATE or DELETE past the objects the session holds; tell how many rows it changed."""
     result = dbsession.execute(statement.execution_options(synchronize_session=False))
     return cast("sa.CursorResult[Any]", result).rowcount
+
+
+def insert_missing(dbsession: Session, model: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows, leaving out those a unique constraint knows already; the caller sorts them, against deadlocks."""
+    if rows:
+        insert = postgresql.insert if dbsession.get_bind().dialect.name == "postgresql" else sqlite.insert
+        dbsession.execute(insert(model).on_conflict_do_nothing(), list(rows))
+
+
+def is_overtaken(error: BaseException) -> bool:
+    """Tell whether a transaction failed because another one was quicker: repeat it and look again.
+
+    Covers the driver's own errors, which bulk loading raises: SQLSTATE class 23 (constraints) and 40 (deadlock, rollback).
+    """
+    if isinstance(error, sa.exc.DBAPIError) and error.orig is not None:
+        return isinstance(error, sa.exc.IntegrityError) or is_overtaken(error.orig)
+    return str(getattr(error, "sqlstate", None) or "")[:2] in ("23", "40")
 
 
 def includeme(config: Any) -> None:

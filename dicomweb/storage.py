@@ -40,6 +40,11 @@ class FileRange(NamedTuple):
     offset: int
     length: int
 
+    @classmethod
+    def at(cls, folder: str, path: str, length: int) -> FileRange:
+        """A whole file outside the storage."""
+        return cls(Path(folder) / path, 0, length)
+
     def pread(self, offset: int, length: int) -> bytes:
         """Read at most ``length`` bytes beginning ``offset`` bytes into the file. Raises BytesMissing."""
         length = max(0, min(length, self.length - offset))
@@ -82,7 +87,6 @@ class Storage:
     def write_pack(self, batch_id: int, job_id: int, attempt: int) -> PackWriter:
         """Begin the pack of one attempt of a job, removing what earlier attempts of it left behind."""
         folder = self.root / str(batch_id)
-        folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob(f"{job_id}-*.pack"):
             if left.name != f"{job_id}-{attempt}.pack":
                 left.unlink(missing_ok=True)
@@ -120,7 +124,8 @@ class Storage:
         disk = shutil.disk_usage(folder)
         return disk.used, disk.free, disk.total
 
-    def _sync_folder(self, folder: Path) -> None:
+    def sync_folder(self, folder: Path) -> None:
+        """Make the names in a folder durable."""
         if not self.sync:
             return
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -134,7 +139,7 @@ class PackWriter:
     """Appends files to one new pack; the file appears on the disk with the first byte.
 
     ``append`` (or ``append_stream``) gives the offset a file begins at; ``withdraw`` takes one back; ``close`` makes the rest
-    durable and tells whether a pack is left; ``abandon`` removes it.
+    durable; ``abandon`` removes it, as does withdrawing the last file.
     """
 
     def __init__(self, storage: Storage, name: str) -> None:
@@ -179,18 +184,19 @@ class PackWriter:
         return self._storage.range(self.name, offset, self._end - offset)
 
     def withdraw(self, offset: int, length: int) -> None:
-        """Take back a file that turned out not to be needed, before it reaches the disk."""
-        if self._fd is not None:
-            _erase(self._fd, offset, length)
-            self._kept -= 1
-
-    def close(self) -> bool:
-        """Make the pack durable; tell whether there is one (none, when nothing is kept in it). Raises StorageFull."""
-        if self._fd is None:
-            return False
+        """Take back a file that turned out not to be needed, mostly before it reaches the disk."""
+        self._kept -= 1
         if self._kept == 0:
             self.abandon()
-            return False
+        elif self._fd is not None:
+            _erase(self._fd, offset, length)
+        else:
+            self._storage.discard(self.name, offset, length)
+
+    def close(self) -> None:
+        """Make the pack durable. Raises StorageFull."""
+        if self._fd is None:
+            return
         try:
             if self._storage.sync:
                 os.fdatasync(self._fd)
@@ -199,20 +205,20 @@ class PackWriter:
         finally:
             os.close(self._fd)
             self._fd = None
-        self._storage._sync_folder(self._storage.path(self.name).parent)
-        return True
+        self._storage.sync_folder(self._storage.path(self.name).parent)
 
     def abandon(self) -> None:
         """Remove the pack."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
-        self._storage.path(self.name).unlink(missing_ok=True)
+        self._storage.discard(self.name)
 
     def _open(self) -> int:
         if self._fd is None:
             path = self._storage.path(self.name)
             try:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
             except OSError as error:
                 raise _full(error) from error
@@ -236,7 +242,9 @@ def _full(error: OSError) -> Exception:
 
 
 def _load_fallocate() -> ctypes._NamedFuncPointer | None:
-    function = getattr(ctypes.CDLL(None, use_errno=True), "fallocate64", None) or getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+    function = getattr(ctypes.CDLL(None, use_errno=True), "fallocate64", None) or getattr(
+        ctypes.CDLL(None, use_errno=True), "fallocate", None
+    )
     if function is not None:
         function.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
     return function
