@@ -7,8 +7,8 @@ import orjson
 
 from dicomweb.headers import charset
 from dicomweb.headers.errors import NotDicom, Truncated
-from dicomweb.headers.memo import Entry, Memo
-from dicomweb.headers.model import Header, Limits
+from dicomweb.headers.memo import Memo, Piece, Run, entries_of
+from dicomweb.headers.model import Element, Header, Limits
 from dicomweb.headers.source import PRead, Window, inflate
 from dicomweb.headers.walker import HEADS, Walker
 
@@ -18,6 +18,8 @@ EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 UNCOMPRESSED = {(True, True): EXPLICIT_LITTLE, (True, False): EXPLICIT_BIG, (False, True): IMPLICIT_LITTLE}
 
+# Group, element, VR, and a length of 16 or of 32 bits.
+META_HEAD = struct.Struct("<HH2sHI")
 # A memory map is read piece by piece, as a file is.
 MEMORY_VIEW_BYTES = 1 << 20
 
@@ -59,30 +61,20 @@ def read_header(
     walker = Walker(window, limits, _memo)
     start = _start(walker)
     meta_end, meta_explicit = _meta_end(window, start)
-    meta = _meta(walker, start, meta_end, meta_explicit)
-    syntax = next((e.elements[0].values[0] for e in meta if e.key == "00020010"), "")
+    elements, meta = _meta(walker, start, meta_end, meta_explicit)
+    syntax = next((e.values[0] for e in elements if e.path == "00020010"), "")
     if meta_end >= size:
         raise Truncated(f"The file ends at byte {size}, before its dataset begins.")
     position = meta_end
     if syntax == DEFLATED:
         walker.window = inflate(window, position, limits.inflated_bytes)
         position = 0
-    rules, syntax = _rules(walker, position, syntax, bool(meta))
-    if not walker.window.holds(position, 12):
-        walker.window.load(position, 12)
-
+    rules, syntax = _rules(walker, position, syntax, meta_end > start)
     context = _memo.context(rules.explicit, rules.little, charset.DEFAULT, False, "")
-    allowed = limits.elements - len(meta)
-    entries, _ = walker.dataset(position, walker.window.size, context, "", 0, allowed)
-    entries = walker.settled(entries)
-    header = Header(
-        syntax,
-        [element for entry in meta for element in entry.elements] + [e for entry in entries for e in entry.elements],
-        _json(walker, entries),
-        {entry.key: entry.json for entry in meta if entry.json},
-        walker.pixel_data,
-        walker.warnings,
-    )
+    pieces, _ = walker.dataset(position, walker.window.size, context, "", 0, limits.elements)
+    dataset, json = _collected(walker, pieces)
+    elements += dataset
+    header = Header(syntax, elements, _dataset_json(walker, json), meta, walker.pixel_data, walker.warnings)
     _check_pixels(walker, header)
     if syntax == DEFLATED:
         header.pixel_data = None
@@ -126,37 +118,55 @@ def _meta_end(window: Window, start: int) -> tuple[int, bool]:
     position, size = start, window.size
     explicit = True
     while position + 8 <= size:
-        head = window.read(position, 8)
-        if head[:2] != b"\x02\x00":
-            break
-        vr_head = HEADS.get(head[4:6])
-        if vr_head is None:
-            explicit = False
-        if not explicit:
-            position += 8 + int.from_bytes(head[4:8], "little")
-        elif vr_head == 8:
-            position += 8 + int.from_bytes(head[6:8], "little")
-        elif position + 12 <= size:
-            position += 12 + int.from_bytes(window.read(position + 8, 4), "little")
+        if position + 12 <= len(window.data):
+            group, _, vr, short, long = META_HEAD.unpack_from(window.data, position)
         else:
-            position = size + 1
+            group, _, vr, short, long = META_HEAD.unpack(
+                window.read(position, min(12, size - position)).ljust(12, b"\0")
+            )
+        if group != 2:
+            break
+        head = HEADS.get(vr)
+        explicit = explicit and head is not None
+        if not explicit:
+            position += 8 + int.from_bytes(vr + short.to_bytes(2, "little"), "little")
+        else:
+            position += 8 + short if head == 8 else 12 + long
         if position > size:
             raise Truncated(f"The file ends at byte {size} inside its file meta information.")
     return position, explicit
 
 
-def _meta(walker: Walker, start: int, end: int, explicit: bool) -> list[Entry]:
-    """Return the elements of the file meta information."""
+def _meta(walker: Walker, start: int, end: int, explicit: bool) -> tuple[list[Element], dict[str, bytes]]:
+    """Return the elements of the file meta information and their JSON."""
     if end == start:
-        return []
-    context = _memo.context(explicit, True, charset.DEFAULT, False, "")
-    entries = walker.settled(walker.dataset(start, end, context, "", 0, walker.limits.elements)[0])
+        return [], {}
     if not explicit:
         walker.warn("implicit-in-explicit")
-    first = entries[0]
-    if first.key != "00020000" or first.elements[0].values != (str(end - start - 12),):
+    context = _memo.context(explicit, True, charset.DEFAULT, False, "")
+    elements, json = _collected(walker, walker.dataset(start, end, context, "", 0, walker.limits.elements)[0])
+    if elements[0].path != "00020000" or elements[0].values != (str(end - start - 12),):
         walker.warn("wrong-group-length")
-    return entries
+    return elements, {tag: value for tag, value in json.items() if value}
+
+
+def _collected(walker: Walker, pieces: list[Piece]) -> tuple[list[Element], dict[str, bytes]]:
+    """Return all elements of a dataset in file order, and the JSON of those at its top."""
+    elements: list[Element] = []
+    json: dict[str, bytes] = {}
+    count = 0
+    for piece in pieces:
+        elements += piece.elements
+        if isinstance(piece, Run):
+            json.update(piece.json)
+            count += len(piece.entries)
+        else:
+            json[piece.key] = piece.json
+            count += 1
+    if len(json) < count:
+        entries = walker.settled(entries_of(pieces))
+        return [element for entry in entries for element in entry.elements], {e.key: e.json for e in entries}
+    return elements, json
 
 
 def _rules(walker: Walker, position: int, syntax: str, has_meta: bool) -> tuple[Rules, str]:
@@ -183,16 +193,15 @@ def _rules(walker: Walker, position: int, syntax: str, has_meta: bool) -> tuple[
     return rules, syntax
 
 
-def _json(walker: Walker, entries: list[Entry]) -> dict[str, bytes]:
+def _dataset_json(walker: Walker, json: dict[str, bytes]) -> dict[str, bytes]:
     """Return the JSON of the dataset, tags ascending; file meta elements that strayed into it are no part of it."""
-    json = {entry.key: entry.json for entry in entries if entry.json}
     tags = list(json)
     ordered = sorted(tags)
     if ordered != tags:
         walker.warn("tag-order")
         json = {tag: json[tag] for tag in ordered}
-    if ordered and ordered[0] < "00030000":
-        json = {tag: value for tag, value in json.items() if not tag.startswith("0002")}
+    if b"" in json.values() or (ordered and ordered[0] < "00030000"):
+        json = {tag: value for tag, value in json.items() if value and not tag.startswith("0002")}
     return json
 
 

@@ -7,23 +7,36 @@ import struct
 from typing import NamedTuple
 
 from dicomweb.headers import charset, values
-from dicomweb.headers.dictionary import CREATOR_CHARACTERS, PIXEL_DATA, name_of, path_of, vr_of
+from dicomweb.headers.dictionary import PIXEL_DATA, name_of, path_of, vr_of
 from dicomweb.headers.errors import HeaderError, TooDeep, TooLarge, TooManyElements, Truncated, Unreadable
-from dicomweb.headers.memo import ELEMENT_BYTES, SEQUENCE_BYTES, Context, Entry, Key, Memo
+from dicomweb.headers.memo import (
+    ELEMENT_BYTES,
+    SEQUENCE_BYTES,
+    SPECIFIC_CHARACTER_SET,
+    SWITCHES,
+    VARYING,
+    Context,
+    Entry,
+    Key,
+    Memo,
+    Piece,
+    creator_of,
+    creators_in,
+    entries_of,
+)
 from dicomweb.headers.model import Element, Limits, PixelData
+from dicomweb.headers.runs import learn, split
 from dicomweb.headers.source import Window
 
 UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-SPECIFIC_CHARACTER_SET = 0x00080005
-PIXEL_REPRESENTATION = 0x00280103
 EXTENDED_OFFSET_TABLE = 0x7FE00001
 PIXEL_TAGS = frozenset((0x7FE00008, 0x7FE00009, PIXEL_DATA))
-# Their meaning reaches beyond themselves, so they are never answered from the memo.
-NOT_REMEMBERED = frozenset((0, SPECIFIC_CHARACTER_SET, PIXEL_REPRESENTATION))
 # What may begin after pixel data: (FFFA,FFFA) digital signatures, (FFFC,FFFC) padding, in both byte orders.
 AFTER_PIXELS = (b"\xfa\xff\xfa\xff", b"\xfc\xff\xfc\xff", b"\xff\xfa\xff\xfa", b"\xff\xfc\xff\xfc")
 PATH_CHARACTERS = 1000
+# What remembering one large value costs, as an estimate.
+BULK_ENTRY_BYTES = 1000
 
 LONG_VRS = "OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
 SHORT_VRS = "AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
@@ -59,6 +72,7 @@ class Walker:
         self.extended_offsets: tuple[int, int] | None = None
         self.warnings: list[str] = []
         self.oddities = 0
+        self.remembered = False
         self.text_bytes = 0
 
     def warn(self, code: str) -> None:
@@ -69,7 +83,7 @@ class Walker:
 
     def dataset(
         self, start: int, stop: int, context: Context, bulk: str, depth: int, allowed: int, closed: bool = False
-    ) -> tuple[list[Entry], int]:
+    ) -> tuple[list[Piece], int]:
         """Return the elements of the dataset from ``start`` to ``stop`` and where it ended.
 
         ``closed`` is an item of undefined length, which ends with its delimiter. ``allowed`` is what the elements may cost,
@@ -84,9 +98,11 @@ class Walker:
         explicit, little, find = context.explicit, context.little, context.known.get
         unpack = EXPLICIT[little] if explicit else IMPLICIT[little]
         long_length, heads = LENGTH[little], HEADS.get
+        find_run = (SWITCHES if bulk else context.runs).get
         creators: dict[int, str] = {}
-        entries: list[Entry] = []
-        append = entries.append
+        pieces: list[Piece] = []
+        append = pieces.append
+        streak: list[int] = []  # the sizes of the last elements, as long as all came from the memo
         while True:
             if at + 12 > edge:
                 if at + 8 > end:
@@ -96,6 +112,7 @@ class Walker:
                     data, base = window.data, window.base
                     at, end = 0, stop - base
                     edge = min(end, len(data))
+                    streak = []
             if explicit:
                 group, number, vr, length = unpack(data, at)
                 head = heads(vr)
@@ -106,17 +123,34 @@ class Walker:
             else:
                 group, number, length = unpack(data, at)
                 vr, head = b"", 8
+            tag = group << 16 | number
+            run = find_run(tag)
+            if run is not None:
+                streak = self._learn(context, data, at, pieces, streak, creators)
+                after = at + len(run.raw)
+                if run is not VARYING and data.startswith(run.raw, at) and after <= end and run.creators == creators:
+                    allowed -= run.cost
+                    if allowed < 0:
+                        raise self._too_many()
+                    creators.update(run.gives)
+                    append(run)
+                    at = after
+                    continue
+                split(self.memo, context, run, data, at, creators)
+            plain = run is None and not bulk
             if group == 0xFFFE or head is None:
                 if group == 0xFFFE:
                     if number == 0xE00D and closed:
-                        return entries, at + base + 8
-                    self._stray(at + base, group << 16 | number, stop, bulk)
+                        return pieces, at + base + 8
+                    self._stray(at + base, tag, stop, bulk)
+                    streak = []
                     at += 8
                     continue
                 if self._is_padding(at + base, data[at : at + 8], bulk):
                     at = end
                     break
                 vr, head, length = self._odd_header(vr, length, data, at, little)
+                plain = False
 
             after = at + head + length
             private = group & 1
@@ -125,48 +159,77 @@ class Walker:
             if length <= ELEMENT_BYTES:
                 if after > edge:
                     if after > end:
-                        raise self._overrun(at + base, group << 16 | number, after + base, stop)
+                        raise self._overrun(at + base, tag, after + base, stop)
                     window.load(at + base, head + length)
                     data, base = window.data, window.base
                     at, end = 0, stop - base
                     edge = min(end, len(data))
+                    streak = []
                     continue
                 raw = data[at:after]
                 key: Key = (creator, raw) if private else raw
                 entry = find(key)
                 if entry is None and group != 0x7FE0:
-                    tag = group << 16 | number
                     if not tag and self._is_padding(at + base, raw[:8], bulk):
                         at = end
                         break
+                    plain = False
+                    streak = self._learn(context, data, at, pieces, streak, creators)
                     oddities = self.oddities
                     found = Found(tag, vr, head, length, creator, path_of(tag, creator), at + base)
                     entry = self._small(found, raw, context, bulk, depth, allowed)
-                    if tag in NOT_REMEMBERED:
-                        context = self._switch(context, tag, raw[head:], entry)
-                        find = context.known.get
-                    elif self.oddities == oddities:
+                    if tag and self.oddities == oddities:
                         self.memo.keep(context, key, entry, len(raw))
-                at = after
+                if run is VARYING and tag in SWITCHES:
+                    context = self._switch(context, tag, raw, head)
+                    find = context.known.get
+                    find_run = (SWITCHES if bulk else context.runs).get
             if entry is None:
-                tag = group << 16 | number
-                at = after - head - length
-                found = Found(tag, vr, head, length, creator, path_of(tag, creator), at + base)
+                found = Found(
+                    tag, vr, head, length, creator, path_of(tag, creator) if private else f"{tag:08X}", at + base
+                )
+                self.remembered = False
                 entry, position = self._large(found, stop, context, bulk, depth, allowed)
-                data, base = window.data, window.base
-                at, end = position - base, stop - base
-                edge = min(end, len(data))
+                plain = plain and self.remembered
+                if not plain:
+                    streak = self._learn(context, data, at, pieces, streak, creators)
+                if data is not window.data:
+                    at += base - window.base
+                    data, base = window.data, window.base
+                    end = stop - base
+                    edge = min(end, len(data))
+                after = position - base
+            if plain:
+                streak.append(after - at)
+            elif streak:
+                streak = self._learn(context, data, at, pieces, streak, creators)
+            at = after
             if private and 0x10 <= number <= 0xFF:
-                creators[group << 8 | number] = "".join(entry.elements[0].values[:1])[:CREATOR_CHARACTERS]
+                creators[tag] = creator_of(entry)
             allowed -= entry.cost
             if allowed < 0:
-                raise TooManyElements(f"The header has more than {self.limits.elements} elements and items.")
+                raise self._too_many()
             append(entry)
+        self._learn(context, data, at, pieces, streak, creators)
         if at < end:
             self._leftover(at + base, stop, bulk)
         if closed:
             raise self._overrun(at + base, ITEM_END, stop + 1, stop)
-        return entries, stop
+        return pieces, stop
+
+    def _learn(
+        self, context: Context, data: bytes, at: int, pieces: list[Piece], streak: list[int], creators: dict[int, str]
+    ) -> list[int]:
+        """Remember the elements of a streak that ends before ``at`` as a run; return an empty streak."""
+        if len(streak) > 1:
+            entries = entries_of(pieces[-len(streak) :])
+            given = creators_in(entries)
+            before = {tag: creator for tag, creator in creators.items() if tag not in given}
+            learn(self.memo, context, data[at - sum(streak) : at], entries, streak, before)
+        return []
+
+    def _too_many(self) -> HeaderError:
+        return TooManyElements(f"The header has more than {self.limits.elements} elements and items.")
 
     # --- one element ---
 
@@ -248,7 +311,17 @@ class Walker:
         return self._entry(found, vr, texts[: None if is_text else values.VECTOR_VALUES], json, context)
 
     def _bulk(self, found: Found, vr: str, length: int, context: Context, bulk: str) -> Entry:
-        """Return the result of binary data that is not looked at."""
+        """Return the result of binary data that is not looked at: its header tells all, but the item it is in."""
+        key = (found.tag, vr, length, found.creator)
+        entry = None if bulk else context.bulk.get(key)
+        if entry is None:
+            entry = self._bulk_entry(found, vr, length, context, bulk)
+            if not bulk:
+                self.memo.make_room(BULK_ENTRY_BYTES)
+                context.bulk[key] = entry
+        return entry
+
+    def _bulk_entry(self, found: Found, vr: str, length: int, context: Context, bulk: str) -> Entry:
         return self._entry(found, vr, (f"<{length} bytes>",), values.bulk_json(vr, f"{bulk}{found.tag:08X}"), context)
 
     def _entry(self, found: Found, vr: str, texts: tuple[str, ...], json: bytes, context: Context) -> Entry:
@@ -297,6 +370,7 @@ class Walker:
         if 0 < total <= limit and position + total <= stop and window.holds(position, total):
             entry = context.known.get(self._sequence_key(found, total))
             if entry is not None:
+                self.remembered = True
                 return entry, position + total
         oddities = self.oddities
         entry, after = self._sequence(found, stop, defined, context, bulk, depth, allowed)
@@ -348,10 +422,10 @@ class Walker:
                 path + "/",
             )
             inner_bulk = f"{bulk}{tag:08X}/{len(items)}/"
-            contents, position = self.dataset(
+            pieces, position = self.dataset(
                 position, item_stop, inner, inner_bulk, depth + 1, allowed - cost - 1, length == UNDEFINED
             )
-            contents = self.settled(contents)
+            contents = self.settled(entries_of(pieces))
             cost += 1 + sum(entry.cost for entry in contents)
             for entry in contents:
                 elements.extend(entry.elements)
@@ -439,16 +513,24 @@ class Walker:
 
     # --- oddities ---
 
-    def _switch(self, context: Context, tag: int, value: bytes, entry: Entry) -> Context:
+    def _switch(self, context: Context, tag: int, raw: bytes, head: int) -> Context:
         """Return the context after an element that changes the meaning of those that follow."""
-        encodings, signed = context.encodings, context.signed
+        after = context.switches.get(raw)
+        if after is not None:
+            return after
+        encodings, signed, value = context.encodings, context.signed, raw[head:]
+        is_clear = True
         if tag == SPECIFIC_CHARACTER_SET:
-            if not charset.is_known(value):
-                self.warn("unknown-charset")
             encodings = charset.encodings_of(value)
-        elif tag == PIXEL_REPRESENTATION:
-            signed = entry.elements[0].values == ("1",)
-        return self.memo.context(context.explicit, context.little, encodings, signed, context.prefix)
+            is_clear = charset.is_known(value)
+        else:
+            signed = value.strip(b"\0") == b"\1"
+        after = self.memo.context(context.explicit, context.little, encodings, signed, context.prefix)
+        if is_clear:
+            context.switches[raw] = after
+        else:
+            self.warn("unknown-charset")
+        return after
 
     def _odd_header(self, vr: bytes, length: int, data: bytes, at: int, little: bool) -> tuple[bytes, int, int]:
         """Return VR, size and length of an element header that has no VR known to PS3.5 6.2."""
