@@ -229,7 +229,8 @@ class Supervisor:
         for group, seconds in (([child for child in self.children if child not in brokers], STOP_SECONDS), (brokers, 1.0)):
             running = [child.process for child in group if child.process is not None]
             for process in running:
-                process.terminate()
+                # Not process.terminate(), which would reap one that has ended by itself.
+                os.kill(process.pid, signal.SIGTERM)
             until = time.monotonic() + seconds
             while time.monotonic() < until and not all(map(_has_ended, running)):
                 time.sleep(0.02)
