@@ -21,4 +21,5 @@ def main(global_config: dict[str, str], **ini: str) -> Any:
         config.include("dicomweb.security")
         config.include("dicomweb.resources")
         config.include("dicomweb.views")
+        config.include("dicomweb.api")
         return config.make_wsgi_app()

@@ -1,11 +1,20 @@
 import SwaggerUIBundle from "swagger-ui-dist/swagger-ui-bundle.js";
 
-// The element says which document it shows, so that this file needs no address of its own.
+// The element says which document it shows and which token changes need, so that this file needs nothing of its own.
 const element = document.getElementById("swagger-ui");
 SwaggerUIBundle({
   url: element.dataset.url,
   domNode: element,
   validatorUrl: null,
   layout: "BaseLayout",
+  deepLinking: true,
   presets: [SwaggerUIBundle.presets.apis],
+  requestInterceptor: (request) => {
+    // The cookie goes with it by itself. The second header keeps the browser's own password dialog away.
+    if (new URL(request.url, location.href).origin === location.origin) {
+      request.headers["X-CSRF-Token"] = element.dataset.token;
+      request.headers["X-Requested-With"] = "XMLHttpRequest";
+    }
+    return request;
+  },
 });

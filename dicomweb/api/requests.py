@@ -1,0 +1,110 @@
+"""What is the same in every request: checked parameters, bodies nobody asked for, pages of lists."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+import colander
+from cornice import Service
+from pyramid.response import Response
+
+from dicomweb.api import errors
+from dicomweb.api.schemas import Query
+from dicomweb.listing import Page
+from dicomweb.resources import Root
+
+# More than any body the API takes.
+MAX_BODY = 64 * 1024
+
+
+def service(name: str, path: str, description: str, *, traverse: str | None = None) -> Service:
+    """Make a service below ``/api`` whose context is the place in the tree that ``traverse`` names; by default its own path."""
+    return Service(
+        name=f"api.{name}",
+        path=path,
+        description=description,
+        factory=Root,
+        traverse=traverse or path,
+        renderer="api_json",
+        error_handler=errors.invalid,
+    )
+
+
+def checked(request: Any, schema: colander.MappingSchema, **_options: Any) -> None:
+    """Validate the query string of a request against its schema into ``request.validated``, and refuse bodies.
+
+    Every parameter that is unknown, empty or given twice is an error, so that a misspelt filter cannot pass for none.
+    """
+    query: Query = schema["querystring"]
+    names = [node.name for node in query.children]
+    given = request.GET
+    for name in dict.fromkeys(given):
+        if name not in names:
+            known = f"the parameters are {', '.join(names)}" if names else "there are none here"
+            request.errors.add("querystring", name, f"There is no such parameter; {known}.")
+        elif len(given.getall(name)) > 1:
+            request.errors.add("querystring", name, "The parameter is given more than once.")
+        elif given[name] == "":
+            request.errors.add("querystring", name, "The parameter is empty.")
+    if not request.errors:
+        try:
+            request.validated.update(query.deserialize(dict(given)))
+        except colander.Invalid as error:
+            for name, message in error.asdict(translate=request.localizer.translate).items():
+                request.errors.add(
+                    "querystring", name.rpartition(".")[2], message if message.endswith(".") else f"{message}."
+                )
+    if request.method not in ("GET", "HEAD"):
+        _refuse_body(request)
+
+
+def _refuse_body(request: Any) -> None:
+    # Read to one byte beyond the limit: a chunked body does not say how long it is.
+    body = request.body_file.read(MAX_BODY + 1)
+    if len(body) > MAX_BODY:
+        request.errors.add("body", "", f"The body is larger than {MAX_BODY} bytes.")
+        request.errors.status = 413
+    elif body and request.content_type != "application/json":
+        request.errors.add("header", "Content-Type", "This takes no body, or a JSON object without members.")
+        request.errors.status = 415
+    elif body:
+        try:
+            members = json.loads(body)
+        except ValueError:
+            request.errors.add("body", "", "The body is not JSON.")
+            return
+        if not isinstance(members, dict):
+            request.errors.add("body", "", "The body is not a JSON object.")
+            return
+        for name in members:
+            request.errors.add("body", name, "There is no such member; this takes none.")
+
+
+def page(request: Any, found: Page, results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Answer a page of a list: the addresses of its neighbours keep all parameters.
+
+    The page before one beyond the end is the last one, so that following ``previous`` always leads back.
+    """
+
+    def address(number: int) -> str:
+        parameters = {**request.GET, "page": str(number)}
+        return f"{request.path}?{urlencode(parameters)}"
+
+    return {
+        "count": found.count,
+        "next": address(found.number + 1) if found.number < found.pages else None,
+        "previous": address(min(found.number - 1, found.pages)) if found.number > 1 else None,
+        "results": results,
+    }
+
+
+def address(request: Any, kind: str, key: int | None, *more: str) -> str | None:
+    """Give the address of a thing, relative to the host; None when there is no thing."""
+    return None if key is None else "/".join((f"{request.script_name}/api", kind, str(key), *more))
+
+
+def nothing() -> Response:
+    """Answer that it is done, and that there is nothing to say."""
+    return Response(status=204, content_type=None, charset=None)
