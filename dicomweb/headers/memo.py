@@ -101,7 +101,7 @@ class Context:
         # The context that follows an element such as SpecificCharacterSet.
         self.switches: dict[bytes, Context] = {}
         # The size a sequence of undefined length had the last time: where to look whether it is the same again.
-        self.lengths: dict[str, int] = {}
+        self.lengths: dict[int, int] = {}
         # Runs of elements by the tag of the first, and how many tags were found to vary.
         self.runs = dict(SWITCHES)
         self.varying = 0
@@ -130,7 +130,7 @@ class Memo:
 
     def keep(self, context: Context, key: Key, entry: Entry, size: int) -> None:
         """Remember the result of ``size`` bytes."""
-        self.make_room(400 + size + len(entry.json) + sum(300 + 64 * len(e.values) for e in entry.elements))
+        self.make_room(400 + 16 * size + len(entry.json) + 300 * len(entry.elements))
         context.known[key] = entry
 
     def make_room(self, size: int) -> None:

@@ -57,7 +57,6 @@ class Found(NamedTuple):
     head: int  # the size of the header
     length: int
     creator: str
-    name: str  # the last part of its path
     position: int
 
 
@@ -176,7 +175,7 @@ class Walker:
                     plain = False
                     streak = self._learn(context, data, at, pieces, streak, creators)
                     oddities = self.oddities
-                    found = Found(tag, vr, head, length, creator, path_of(tag, creator), at + base)
+                    found = Found(tag, vr, head, length, creator, at + base)
                     entry = self._small(found, raw, context, bulk, depth, allowed)
                     if tag and self.oddities == oddities:
                         self.memo.keep(context, key, entry, len(raw))
@@ -185,9 +184,7 @@ class Walker:
                     find = context.known.get
                     find_run = (SWITCHES if bulk else context.runs).get
             if entry is None:
-                found = Found(
-                    tag, vr, head, length, creator, path_of(tag, creator) if private else f"{tag:08X}", at + base
-                )
+                found = Found(tag, vr, head, length, creator, at + base)
                 self.remembered = False
                 entry, position = self._large(found, stop, context, bulk, depth, allowed)
                 plain = plain and self.remembered
@@ -251,7 +248,7 @@ class Walker:
             vr = self._vr(found, context) if is_pixels else self._vr_undefined(found, start, stop, context)
             if vr == "SQ":
                 return self._remembered_sequence(found, stop, False, context, bulk, depth, allowed)
-            pixel_data, after = self._fragments(tag, start, stop, context.little)
+            pixel_data, after = self.fragments(tag, start, stop, context.little)
             if is_pixels:
                 self._found_pixels(pixel_data)
                 after = self._after_pixels(after, stop, context)
@@ -277,8 +274,6 @@ class Walker:
 
     def _valued(self, found: Found, vr: str, value: bytes, context: Context) -> Entry:
         """Return the result of a whole value."""
-        texts: tuple[str, ...] = ("",)
-        json = values.element_json(vr)
         if value:
             try:
                 texts, json = values.convert(vr, value, context.little, context.encodings)
@@ -286,6 +281,8 @@ class Walker:
                 self.warn("wrong-value-length")
                 vr = "UN"
                 texts, json = values.convert(vr, value, context.little, context.encodings)
+        else:
+            texts, json = ("",), values.element_json(vr)
         # Group lengths are no part of the JSON model, PS3.18 F.2.2.
         return self._entry(found, vr, texts, json if found.tag & 0xFFFF else b"", context)
 
@@ -329,7 +326,7 @@ class Walker:
         return Entry((element,), f"{found.tag:08X}", json, 1 + len(texts) // 32)
 
     def _path(self, found: Found, context: Context) -> str:
-        path = context.prefix + found.name
+        path = context.prefix + path_of(found.tag, found.creator)
         if len(path) > PATH_CHARACTERS:
             raise TooDeep(
                 f"The names of the sequences around {name_of(found.tag)} are longer than {PATH_CHARACTERS} characters."
@@ -364,7 +361,7 @@ class Walker:
     ) -> tuple[Entry, int]:
         """Return a sequence from the memo when its bytes are those of an earlier one, else walk it."""
         window, position = self.window, found.position
-        total = stop - position if defined else context.lengths.get(found.name, 0)
+        total = stop - position if defined else context.lengths.get(found.tag, 0)
         # Below the top a sequence may refer to bulk data, whose names hold item numbers that are no part of its bytes.
         limit = ELEMENT_BYTES if bulk else SEQUENCE_BYTES
         if 0 < total <= limit and position + total <= stop and window.holds(position, total):
@@ -376,7 +373,7 @@ class Walker:
         entry, after = self._sequence(found, stop, defined, context, bulk, depth, allowed)
         total = after - position
         if total <= limit and self.oddities == oddities and window.holds(position, total):
-            context.lengths[found.name] = total
+            context.lengths[found.tag] = total
             self.memo.keep(context, self._sequence_key(found, total), entry, total)
         return entry, after
 
@@ -457,7 +454,7 @@ class Walker:
 
     # --- encapsulated data ---
 
-    def _fragments(self, tag: int, start: int, stop: int, little: bool) -> tuple[PixelData, int]:
+    def fragments(self, tag: int, start: int, stop: int, little: bool) -> tuple[PixelData, int]:
         """Return the positions of encapsulated data, PS3.5 A.4, and where it ends."""
         fragments: list[tuple[int, int]] = []
         table: tuple[int, int] | None = None
