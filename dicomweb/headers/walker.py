@@ -153,7 +153,7 @@ class Walker:
 
             after = at + head + length
             private = group & 1
-            creator = creators.get(group << 8 | number >> 8, "") if private else ""
+            creator = creators.get(group << 16 | number >> 8, "") if private else ""
             entry = None
             if length <= ELEMENT_BYTES:
                 if after > edge:
