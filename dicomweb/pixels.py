@@ -297,7 +297,7 @@ def _bounded(ds: Dataset, number: int) -> tuple[int, int]:
         frames = int(ds.get("NumberOfFrames", 1) or 1)
     except AttributeError:
         raise CannotRender("no-pixels", "This object has no image.") from None
-    if not (0 < rows and 0 < columns and samples in (1, 3, 4) and bits in (1, 8, 16, 32, 64)):
+    if not (rows > 0 and columns > 0 and samples in (1, 3, 4) and bits in (1, 8, 16, 32, 64)):
         raise CannotRender("undecodable", "The header describes no picture: rows, columns, samples or bits are not possible.")
     if rows * columns > MAX_PIXELS:
         raise CannotRender("too-large", f"This image has more than {MAX_PIXELS >> 20} million pixels, and is too large to be drawn here.")
@@ -309,7 +309,12 @@ def _bounded(ds: Dataset, number: int) -> tuple[int, int]:
 def _decode(file: BinaryIO, ds: Dataset, number: int) -> Array:
     import pydicom
     from pydicom.pixels import pixel_array
-    from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+    from pydicom.uid import (
+        DeflatedExplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+    )
 
     syntax = ds.file_meta.get("TransferSyntaxUID") if hasattr(ds, "file_meta") else None
     file.seek(0)

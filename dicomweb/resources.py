@@ -16,6 +16,7 @@ from sqlalchemy.orm import joinedload
 
 from dicomweb.jobs import Doorbell
 from dicomweb.models import Arrival, Batch, Image, Job, Series, Study
+from dicomweb.pixels import Renderer
 from dicomweb.security import Permission
 from dicomweb.storage import Storage
 
@@ -101,6 +102,7 @@ class ImageResource(Resource):
         super().__init__(request, name, parent)
         self.image = image
         self.batch = image.batch
+        self.in_batch = parent.__parent__ is not None and not isinstance(parent.__parent__, Root)
 
 
 class SeriesContainer(Container):
@@ -187,7 +189,7 @@ def _found(row: Any, name: str) -> Any:
 
 
 def includeme(config: Any) -> None:
-    """Make the tree the way to find a context, in a transaction, and put storage and doorbell into the registry."""
+    """Make the tree the way to find a context, in a transaction, and put storage, doorbell and renderer into the registry."""
     settings = config.registry.settings["dicomweb"]
     config.add_settings(
         {
@@ -201,4 +203,5 @@ def includeme(config: Any) -> None:
     config.include("pyramid_tm")
     config.registry["storage"] = Storage(settings.var / "storage", sync=settings["storage.sync"])
     config.registry["doorbell"] = Doorbell(settings.broker_url)
+    config.registry["renderer"] = Renderer()
     config.set_root_factory(Root)

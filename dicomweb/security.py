@@ -223,7 +223,7 @@ def _basic_password(request: Any) -> str | None:
         decoded = base64.b64decode(authorization.params, validate=True).decode("utf-8")
     except (binascii.Error, UnicodeDecodeError):
         return None
-    name, colon, password = decoded.partition(":")
+    _name, colon, password = decoded.partition(":")
     return password if colon else None
 
 

@@ -1,4 +1,113 @@
-import "@tabler/core/dist/js/tabler.min.js";
 import htmx from "htmx.org";
 
-window.htmx = htmx;
+// A fragment that could not be fetched leaves the page as it is; the next one comes by itself.
+htmx.config.noSwap.push("4xx", "5xx");
+// What a person unfolded stays unfolded.
+htmx.config.morphIgnore.push("open");
+
+function showLocalTimes(root) {
+  for (const time of root.querySelectorAll("time[datetime]")) {
+    const moment = new Date(time.dateTime);
+    if (Number.isNaN(moment.getTime())) continue;
+    const two = (number) => String(number).padStart(2, "0");
+    time.textContent = `${moment.getFullYear()}-${two(moment.getMonth() + 1)}-${two(moment.getDate())} ${two(moment.getHours())}:${two(moment.getMinutes())}`;
+    time.title = time.dateTime.replace("T", " ").replace("Z", " UTC");
+  }
+}
+
+function toggleTheme() {
+  const root = document.documentElement;
+  root.dataset.bsTheme = root.dataset.bsTheme === "dark" ? "light" : "dark";
+  try {
+    localStorage.setItem("theme", root.dataset.bsTheme);
+  } catch {
+    // Without storage the choice lasts as long as the page.
+  }
+}
+
+// Shows the rows that contain the words; a sequence is shown, and unfolded, when something in it does.
+function filterRows(body, wanted) {
+  let shown = 0;
+  for (const row of body.rows) {
+    let found = 0;
+    const nested = row.querySelectorAll(":scope > td > details > table > tbody[data-rows]");
+    for (const inner of nested) {
+      const within = filterRows(inner, wanted);
+      inner.parentElement.hidden = within === 0;
+      found += within;
+    }
+    const cells = [...row.cells].map((cell) => (cell.querySelector(":scope > details > table") ? "" : cell.textContent));
+    const itself = cells.join(" ").toLowerCase().includes(wanted);
+    if (itself && nested.length && wanted) {
+      for (const inner of nested) {
+        inner.parentElement.hidden = false;
+        filterRows(inner, "");
+      }
+    }
+    row.hidden = !(itself || found);
+    const details = row.querySelector(":scope > td > details");
+    if (details && nested.length) details.open = Boolean(wanted) && found > 0;
+    if (!row.hidden) shown += 1;
+  }
+  return shown;
+}
+
+function watchFilter(input) {
+  const table = document.getElementById(input.dataset.filter);
+  if (!table) return;
+  const count = document.getElementById("filter-count");
+  const empty = document.querySelector("[data-filter-empty]");
+  let waiting = 0;
+  input.addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => {
+      const wanted = input.value.trim().toLowerCase();
+      let shown = 0;
+      for (const body of table.tBodies) shown += filterRows(body, wanted);
+      empty.hidden = shown > 0;
+      count.textContent = wanted ? `${shown} fields contain this` : "";
+    }, 80);
+  });
+}
+
+function watchPicture(figure) {
+  const image = figure.querySelector("img");
+  const failed = async () => {
+    const note = figure.querySelector("[data-picture-error]");
+    image.hidden = true;
+    note.hidden = false;
+    try {
+      const answer = await fetch(image.src);
+      if (!answer.ok && answer.headers.get("Content-Type")?.startsWith("text/plain")) {
+        note.querySelector("span").textContent = await answer.text();
+      }
+    } catch {
+      // The note says enough.
+    }
+  };
+  image.addEventListener("error", failed);
+  if (image.complete && image.naturalWidth === 0) failed();
+}
+
+function start() {
+  showLocalTimes(document);
+  const toggle = document.querySelector("[data-theme-toggle]");
+  if (toggle) {
+    toggle.hidden = false;
+    toggle.addEventListener("click", toggleTheme);
+  }
+  document.querySelectorAll("input[data-filter]").forEach(watchFilter);
+  document.querySelectorAll("[data-picture]").forEach(watchPicture);
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest("input, textarea, select, [contenteditable]")) return;
+    const input = document.querySelector("input[data-filter]");
+    if (input) {
+      event.preventDefault();
+      input.focus();
+    }
+  });
+  document.addEventListener("htmx:after:swap", () => showLocalTimes(document));
+}
+
+start();

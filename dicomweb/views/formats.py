@@ -1,0 +1,74 @@
+"""How values are written on pages: the filters of the templates."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from markupsafe import Markup
+
+from dicomweb.models import Series, escape_path
+
+FILTERS = ("age", "count", "dicom_date", "instant", "path", "percent", "plural", "series_name", "size")
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def size(octets: int | None) -> str:
+    """Write a number of bytes: ``1.4 MB``."""
+    if octets is None:
+        return "–"
+    value = float(octets)
+    for unit in _UNITS:
+        if value < 999.5 or unit == _UNITS[-1]:
+            break
+        value /= 1000
+    return f"{octets} B" if unit == "B" else f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+
+
+def count(number: int | None) -> str:
+    """Write a number: ``1,234,567``."""
+    return "–" if number is None else f"{number:,}"
+
+
+def plural(number: int, word: str, words: str | None = None) -> str:
+    """Write how many there are of something: ``1 image``, ``35 images``."""
+    return f"{number:,} {word if number == 1 else words or word + 's'}"
+
+
+def percent(part: float) -> int:
+    """Write a part of 1 as a whole percentage; 100 only when nothing is missing."""
+    return 100 if part >= 1 else min(99, int(part * 100))
+
+
+def instant(moment: datetime | None) -> Markup:
+    """Write a moment in UTC; the page's script writes it in the local time of the browser instead."""
+    if moment is None:
+        return Markup("–")
+    # The morph of a refresh must not put UTC back for a moment.
+    return Markup('<time datetime="{}" hx-morph-skip-children>{}</time>').format(
+        moment.strftime("%Y-%m-%dT%H:%M:%SZ"), moment.strftime("%Y-%m-%d %H:%M UTC")
+    )
+
+
+def path(text: str) -> str:
+    """Write a path: what is no text, and what a page would not show, as an escape."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in escape_path(text))
+
+
+def dicom_date(text: str) -> str:
+    """Write a date (VR DA) as ``2026-11-21``; what is none as it is."""
+    return f"{text[:4]}-{text[4:6]}-{text[6:]}" if len(text) == 8 and text.isascii() and text.isdigit() else text
+
+
+def series_name(series: Series) -> str:
+    """Name a series by its number and description."""
+    return " ".join(part for part in (series.series_number, series.series_description) if part) or "–"
+
+
+def age(span: timedelta) -> str:
+    """Write how long something has lasted: ``3 minutes``."""
+    seconds = max(0, int(span.total_seconds()))
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            return plural(seconds // length, unit)
+    return plural(seconds, "second")

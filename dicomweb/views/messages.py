@@ -1,0 +1,23 @@
+"""What a page says after a change, by the word in ``?done=``; so that an address can never make a page say something else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MESSAGES = {
+    "ended": ("success", "Your session has ended."),
+    "again": ("warning", "The page was open for too long. Please try again."),
+    "retry": ("success", "The failed files are being imported again."),
+    "nothing-failed": ("info", "No file of this batch can be tried again."),
+    "deleting": ("success", "The batch is being deleted."),
+    "already-deleting": ("info", "The batch is being deleted already."),
+    "import": ("success", "The folder is being imported."),
+    "not-importable": ("warning", "This is not a folder, or it became a batch already."),
+    "job-retry": ("success", "The job is tried again."),
+    "job-not-failed": ("info", "The job has not failed, or is tried again already."),
+}
+
+
+def message(request: Any) -> tuple[str, str] | None:
+    """Give the kind and the text of the message that a page shows."""
+    return MESSAGES.get(request.GET.get("done", ""))

@@ -1,0 +1,77 @@
+"""The settings page: watcher, workers, jobs, the settings in force, storage."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from pyramid.view import view_config
+
+from dicomweb import batches, jobs, watching
+from dicomweb.listing import take_page
+from dicomweb.models import JOB_STATUS, Job, Worker
+from dicomweb.resources import JobResource, SettingsResource
+from dicomweb.security import Permission
+from dicomweb.settings import SETTINGS, Settings
+from dicomweb.views import SeeOther, page_number, see_other
+from dicomweb.views.messages import message
+
+JOBS_OF_A_PAGE = 20
+WORKERS_SHOWN = 50
+
+
+@view_config(context=SettingsResource, renderer="settings.jinja2", permission=Permission.SETTINGS_READ)
+def show_settings(context: SettingsResource, request: Any) -> dict[str, Any]:
+    """Show how the application is set up and how it does."""
+    settings = request.registry.settings["dicomweb"]
+    used, free, total = request.registry["storage"].usage()
+    return {
+        **settings_status(context, request),
+        "rows": [(row, _shown(settings, row.name, row.secret), settings.source(row.name)) for row in SETTINGS],
+        "totals": batches.totals(request.dbsession),
+        "disk": {"used": used, "free": free, "total": total},
+        "storage": request.registry["storage"].root,
+        "database": request.dbsession.get_bind().dialect.name,
+        "message": message(request),
+    }
+
+
+@view_config(context=SettingsResource, name="status", renderer="_settings.jinja2", permission=Permission.SETTINGS_READ)
+def settings_status(context: SettingsResource, request: Any) -> dict[str, Any]:
+    """Give what changes on the settings page."""
+    dbsession, settings, now = request.dbsession, request.registry.settings["dicomweb"], datetime.now(UTC)
+    failed = sa.select(Job).where(Job.status == "failed")
+    running = sa.select(Job.worker, Job.kind, Job.batch_id).where(Job.status == "running").limit(WORKERS_SHOWN)
+    alive: list[Worker] = jobs.alive_workers(dbsession, now=now)
+    return {
+        "watcher": watching.status(settings, now=now),
+        "alive": alive[:WORKERS_SHOWN],
+        "alive_count": len(alive),
+        "workers": settings["workers.count"],
+        "folders": settings["watch.folders"],
+        "doing": {worker: (kind, batch_id) for worker, kind, batch_id in dbsession.execute(running)},
+        "jobs": jobs.counts(dbsession),
+        "job_status": JOB_STATUS,
+        "page": take_page(dbsession, failed, Job.id, number=page_number(request), size=JOBS_OF_A_PAGE, newest_first=True),
+    }
+
+
+@view_config(context=JobResource, name="retry", request_method="POST", permission=Permission.JOB_RETRY)
+def retry_job(context: JobResource, request: Any) -> SeeOther:
+    """Try a failed job again."""
+    again = jobs.retry(request.dbsession, context.job, now=datetime.now(UTC))
+    return see_other(request, "/settings", message="job-retry" if again else "job-not-failed")
+
+
+def _shown(settings: Settings, name: str, secret: bool) -> str:
+    value = settings[name]
+    if secret:
+        return "set (hidden)" if value else "not set"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return (os.pathsep if value and isinstance(value[0], Path) else " ").join(str(part) for part in value)
+    return str(value) if value != "" else "not set"
