@@ -69,11 +69,13 @@ class Census(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What must be remembered of a waiting folder over a restart."""
+    """What must be remembered of a waiting folder over a restart: which it is, and how it came."""
 
     path: str
     identity: str
     mtime_ns: int
+    first_ctime_ns: int
+    witnessed: bool
     moved: bool
 
 
@@ -121,12 +123,7 @@ class Arrivals:
         """Begin; remembered: the ``memory()`` of an earlier watcher."""
         self._sentinel = sentinel
         self._quiet_seconds = quiet_seconds
-        self._notes = {
-            memory.path: _Note(
-                memory.identity, memory.mtime_ns, first_ctime_ns=0, witnessed=True, moved=memory.moved, remembered=True
-            )
-            for memory in remembered
-        }
+        self._notes = {memory.path: _Note(*memory[1:], remembered=True) for memory in remembered}
         self._moved: set[str] = set()
         self._made: set[str] = set()
         self._closed: set[str] = set()
@@ -205,10 +202,10 @@ class Arrivals:
 
     def memory(self, paths: Collection[str]) -> list[Memory]:
         """Give what must survive a restart for the folders at these paths."""
+        kept = [(path, note) for path, note in self._notes.items() if path in paths]
         return [
-            Memory(path, note.identity, note.mtime_ns, note.moved)
-            for path, note in self._notes.items()
-            if path in paths
+            Memory(path, note.identity, note.mtime_ns, note.first_ctime_ns, note.witnessed, note.moved)
+            for path, note in kept
         ]
 
     # The judgement.

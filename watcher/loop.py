@@ -33,6 +33,7 @@ SHORTEST_REST = 0.05
 # Counting goes on between events, in steps of so many entries, and rests twenty times as long as it took.
 COUNT_STEP = 500
 COUNT_REST_FACTOR = 20
+COUNT_REST = 1.0
 # A folder that was moved in is looked into at once, so far, to tell whether it is empty.
 COUNT_AT_ONCE = 5000
 MOST_WATCHED_FOLDERS = 2000
@@ -224,8 +225,7 @@ class Watcher:
         moving = self._take_events(0.0)
         self._remember()
         self._decide(moving)
-        if full or self._quiet_seconds > 0:
-            self._start_counting()
+        self._start_counting(again=full or self._quiet_seconds > 0)
         ended = self._clock()
         self._rested = ended + max(SHORTEST_REST, REST_FACTOR * (ended - began))
         if moving:
@@ -328,7 +328,7 @@ class Watcher:
         for gone in self._census.keys() - present:
             del self._census[gone]
         unreachable = {entry.path for root in self._roots if root.trouble for entry in root.entries}
-        open_entries = [entry for entry in entries if self._known.get(entry.path) != _sight(entry)]
+        open_entries = [entry for entry in entries if not self._is_known(entry)]
         stamps = self._stamps([entry.path for entry in open_entries if entry.kind == FOLDER])
         claims, waiting = [], []
         for entry in open_entries:
@@ -340,7 +340,7 @@ class Watcher:
             if verdict.what == KNOWN:
                 # A folder that became quiet is looked at for ever, because more files may come after all.
                 if not any(stamp.startswith("quiet ") for stamp in stamps[entry.path]):
-                    self._known[entry.path] = _sight(entry)
+                    self._known[entry.path] = (entry.identity, entry.sentinel_ns)
             elif entry.path in moving:
                 continue
             elif verdict.what == WAITS:
@@ -426,9 +426,7 @@ class Watcher:
         self._reported, self._report_again = still, False
 
     def _remember(self) -> None:
-        paths = {
-            entry.path for root in self._roots for entry in root.entries if self._known.get(entry.path) != _sight(entry)
-        }
+        paths = {entry.path for root in self._roots for entry in root.entries if not self._is_known(entry)}
         try:
             self._presence.remember(self._arrivals.memory(paths))
         except OSError as error:
@@ -448,16 +446,30 @@ class Watcher:
         self._census[entry.path] = (entry, counting.census)
         counting.close()
 
-    def _start_counting(self) -> None:
-        if self._to_count or self._clock() < self._count_again:
+    def _start_counting(self, *, again: bool) -> None:
+        # What is new or has other entries than before is counted soon; everything else again with each full scan.
+        if self._to_count:
             return
-        self._count_spent = 0.0
-        self._to_count.extend(
-            (entry, Counting(entry.path))
+        waiting = [
+            entry
             for root in self._roots
             for entry in root.entries
-            if entry.kind == FOLDER and self._known.get(entry.path) != _sight(entry)
-        )
+            if entry.kind == FOLDER and not self._is_known(entry)
+        ]
+        changed = [entry for entry in waiting if not self._is_counted(entry)]
+        if self._clock() < self._count_again:
+            if changed:
+                self._scan_due = min(self._scan_due, self._count_again)
+            return
+        self._count_spent = 0.0
+        self._to_count.extend((entry, Counting(entry.path)) for entry in (waiting if again else changed))
+
+    def _is_counted(self, entry: Entry) -> bool:
+        counted = self._census.get(entry.path)
+        return counted is not None and counted[1].complete and counted[0].ctime_ns == entry.ctime_ns
+
+    def _is_known(self, entry: Entry) -> bool:
+        return self._known.get(entry.path) == (entry.identity, entry.sentinel_ns)
 
     def _count(self) -> None:
         began = self._clock()
@@ -469,13 +481,9 @@ class Watcher:
         ended = self._clock()
         self._count_spent += ended - began
         if not self._to_count:
-            self._count_again = ended + COUNT_REST_FACTOR * self._count_spent
+            self._count_again = ended + max(COUNT_REST, COUNT_REST_FACTOR * self._count_spent)
             # Judged after a fresh look, because counting may have taken a while.
-            self._scan_due = min(self._scan_due, self._rested)
-
-
-def _sight(entry: Entry) -> tuple[str, int | None]:
-    return (entry.identity, entry.sentinel_ns)
+            self._scan_due = min(self._scan_due, max(self._rested, ended))
 
 
 def _moment(nanoseconds: int) -> datetime:

@@ -77,7 +77,14 @@ class Presence:
         try:
             rows = json.loads(self._memory_path.read_bytes())
             return [
-                Memory(unescape_path(row["path"]), row["identity"], int(row["mtime_ns"]), bool(row["moved"]))
+                Memory(
+                    path=unescape_path(row["path"]),
+                    identity=str(row["identity"]),
+                    mtime_ns=int(row["mtime_ns"]),
+                    first_ctime_ns=int(row["first_ctime_ns"]),
+                    witnessed=bool(row["witnessed"]),
+                    moved=bool(row["moved"]),
+                )
                 for row in rows
             ]
         except FileNotFoundError:
