@@ -1,0 +1,19 @@
+"""Files become images of a batch: scan, read, store, index; each step safe to repeat.
+
+``scan_batch`` lists a folder and cuts its files into chunks. ``import_chunk`` reads and hashes the files of one chunk without
+any lock, writes their bytes as one pack, and commits images, header index and outcomes in one short transaction together
+with the end of its job. A chunk that is done twice changes nothing; a chunk that was interrupted anywhere left nothing but a
+pack that its next attempt removes.
+
+Every file gets exactly one outcome: it is an image, or it has an ``Outcome`` row that says why not (a conflict has both).
+
+Modules: ``scanning``, ``chunks`` (the one transaction), ``reading`` and ``folders`` (files, safely), ``families`` (patients,
+studies, series), ``outcomes``, ``sources`` (where the bytes are afterwards), ``importer`` (what every step needs).
+"""
+
+from dicomweb.imports.chunks import import_chunk
+from dicomweb.imports.importer import Importer, Stopping
+from dicomweb.imports.scanning import scan_batch
+from dicomweb.imports.sources import locate, remove_sources, unpack_fragments
+
+__all__ = ["Importer", "Stopping", "import_chunk", "locate", "remove_sources", "scan_batch", "unpack_fragments"]

@@ -1,0 +1,86 @@
+"""Files below the folder of a batch, opened and removed without ever passing through a symbolic link."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from contextlib import suppress
+
+_OS_ERRORS = {
+    errno.EACCES: ("permission-denied", "The importer may not read this file."),
+    errno.EPERM: ("permission-denied", "The importer may not read this file."),
+    errno.ENOENT: ("file-gone", "The file is no longer there."),
+    errno.ENOTDIR: ("file-gone", "The file is no longer there."),
+    errno.ELOOP: ("not-a-file", "This is a symbolic link; links are not followed."),
+    errno.ENXIO: ("not-a-file", "This is not a file."),
+    errno.ENAMETOOLONG: ("name-too-long", "The path of the file is too long."),
+}
+
+
+class Refused(Exception):
+    """A file cannot be imported: a short code, and a sentence for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def refusal(error: OSError) -> Refused:
+    """Say what an error of the operating system means for a file."""
+    code, message = _OS_ERRORS.get(error.errno or 0, ("unreadable", f"The file cannot be read: {error.strerror}."))
+    return Refused(code, message)
+
+
+class Folder:
+    """Opens files below the folder of a batch without ever passing through a symbolic link."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._open: tuple[str, int] | None = None
+
+    def open(self, path: str) -> int:
+        """Open a regular file for reading and give its descriptor. Raises OSError, Refused."""
+        parent, name = os.path.split(path)
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._folder(parent))
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise Refused("not-a-file", "This is not a file.")
+        return fd
+
+    def _folder(self, parent: str) -> int:
+        if self._open is not None and self._open[0] == parent:
+            return self._open[1]
+        self.close()
+        fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        for part in parent.split(os.sep) if parent else ():
+            try:
+                below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            finally:
+                os.close(fd)
+            fd = below
+        self._open = (parent, fd)
+        return fd
+
+    def remove(self, path: str, sha256: bytes) -> None:
+        """Remove a file whose bytes have this hash, and its folder when that becomes empty; leave everything else."""
+        try:
+            fd = self.open(path)
+        except (OSError, Refused):
+            return
+        with open(fd, "rb") as source:
+            if hashlib.file_digest(source, "sha256").digest() != sha256:
+                return
+        parent, name = os.path.split(path)
+        with suppress(OSError):
+            os.unlink(name, dir_fd=self._folder(parent))
+            if parent and not os.listdir(self._folder(parent)):
+                os.rmdir(os.path.join(self._root, parent))
+                self.close()
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._open is not None:
+            os.close(self._open[1])
+            self._open = None
