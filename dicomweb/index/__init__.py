@@ -21,13 +21,36 @@ transaction. Only ``dialect`` knows which database it is.
 
 from __future__ import annotations
 
-from dicomweb.index.dialect import dialect_of, extra_ddl
+from dicomweb.index.answers import count, count_series, facet, keys, page, select_keys, select_series, series_of
+from dicomweb.index.dialect import extra_ddl
 from dicomweb.index.documents import MARK
+from dicomweb.index.expressions import (
+    And,
+    Anywhere,
+    Between,
+    Contains,
+    Equals,
+    EqualsFolded,
+    Exists,
+    Expression,
+    ExpressionTooLarge,
+    Like,
+    Not,
+    OfBatches,
+    OfImages,
+    OfSeries,
+    OneOf,
+    Or,
+    everything,
+)
 from dicomweb.index.groups import Member, Prepared, prepare
 from dicomweb.index.reading import read_headers, read_meta
+from dicomweb.index.values import fold
 from dicomweb.index.writing import UnknownFields, delete_groups, ensure_fields, promote, remove_images, write
 
 __all__ = [
-    "MARK", "Member", "Prepared", "UnknownFields", "delete_groups", "dialect_of", "ensure_fields", "extra_ddl", "prepare", "promote",
-    "read_headers", "read_meta", "remove_images", "write",
+    "MARK", "And", "Anywhere", "Between", "Contains", "Equals", "EqualsFolded", "Exists", "Expression", "ExpressionTooLarge", "Like",
+    "Member", "Not", "OfBatches", "OfImages", "OfSeries", "OneOf", "Or", "Prepared", "UnknownFields", "count", "count_series",
+    "delete_groups", "ensure_fields", "everything", "extra_ddl", "facet", "fold", "keys", "page", "prepare", "promote",
+    "read_headers", "read_meta", "remove_images", "select_keys", "select_series", "series_of", "write",
 ]  # fmt: skip

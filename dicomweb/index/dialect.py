@@ -103,12 +103,12 @@ def dialect_of(dbsession: Session) -> Dialect:
     return _DIALECTS[dbsession.get_bind().dialect.name]
 
 
-def containing(text: sa.SQLColumnExpression[str], folded: str) -> sa.ColumnElement[bool]:
+def containing(text: sa.SQLColumnExpression[Any], folded: str) -> sa.ColumnElement[bool]:
     """Say that a folded text contains another; without case it does not matter that LIKE of SQLite ignores that of ASCII."""
     return text.like(f"%{_escape(folded)}%", escape="\\")
 
 
-def matching(text: sa.SQLColumnExpression[str], parts: Sequence[str], any_of: Sequence[str]) -> sa.ColumnElement[bool]:
+def matching(text: sa.SQLColumnExpression[Any], parts: Sequence[str], any_of: Sequence[str]) -> sa.ColumnElement[bool]:
     """Say that a folded text consists of literal ``parts`` with wildcards (``*`` or ``?``) between them."""
     pattern = _escape(parts[0])
     for wildcard, part in zip(any_of, parts[1:], strict=True):

@@ -1,0 +1,174 @@
+"""What can be asked of the index: leaves about one image each, joined by ``And``, ``Or`` and ``Not``.
+
+A leaf that names a path matches an image when any of the image's values at that path does. *Folded* comparisons ignore
+case, accents and width (``values.fold``). What is not indexed matches nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from dicomweb.index.values import TEXT_LENGTH
+
+# Beyond these a statement would meet the limits of a database; nobody writes such an expression by hand.
+MOST_LEAVES = 256
+DEEPEST = 32
+
+
+class ExpressionTooLarge(ValueError):
+    """The expression has too many leaves, is nested too deep, or has a pattern that is too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Equals:
+    """A value is exactly this text; "" is an element without a value."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class EqualsFolded:
+    """A value is this text, folded."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """A value is exactly one of these texts: an Or of Equals, however many they are."""
+
+    path: str
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Like:
+    r"""A value matches a pattern, folded: ``*`` is any text, ``?`` one character, and ``\`` takes these (and itself) literally."""
+
+    path: str
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contains:
+    """A value contains this text, folded."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """The number of a value (see ``numbers.number``) lies between two, both included; None is an open end."""
+
+    path: str
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """The path is there, with or without a value."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Anywhere:
+    """Some text of the header contains this one, folded; numbers, dates, times, ages, tags and UIDs are no text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OfSeries:
+    """The image belongs to one of the series whose ids this selects."""
+
+    series_ids: sa.Select[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OfBatches:
+    """The image belongs to one of the batches whose ids this selects."""
+
+    batch_ids: sa.Select[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OfImages:
+    """The image is one of those whose header keys this selects (none of them NULL)."""
+
+    header_keys: sa.Select[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """All of these; without any, every image."""
+
+    operands: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """One of these; without any, no image."""
+
+    operands: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """Not this."""
+
+    operand: Expression
+
+
+PathLeaf = Equals | EqualsFolded | OneOf | Like | Contains | Between | Exists
+Leaf = PathLeaf | Anywhere | OfSeries | OfBatches | OfImages
+Expression = Leaf | And | Or | Not
+
+NOTHING = Or(())
+
+
+def everything() -> Expression:
+    """Give the expression that all indexed images match."""
+    return And(())
+
+
+def leaves(expression: Expression) -> Iterator[Leaf]:
+    """Give the leaves of an expression. Raises ExpressionTooLarge."""
+    count = 0
+    open_: list[tuple[Expression, int]] = [(expression, 0)]
+    while open_:
+        current, depth = open_.pop()
+        if depth > DEEPEST:
+            raise ExpressionTooLarge(f"the expression is nested deeper than {DEEPEST}")
+        if isinstance(current, And | Or):
+            open_.extend((operand, depth + 1) for operand in reversed(current.operands))
+        elif isinstance(current, Not):
+            open_.append((current.operand, depth + 1))
+        else:
+            count += 1
+            if count > MOST_LEAVES:
+                raise ExpressionTooLarge(f"the expression has more than {MOST_LEAVES} conditions")
+            if isinstance(current, Like) and len(current.pattern) > TEXT_LENGTH:
+                raise ExpressionTooLarge(f"a pattern has more than {TEXT_LENGTH} characters")
+            yield current
+
+
+def split_pattern(pattern: str) -> tuple[list[str], list[str]]:
+    """Split a pattern into its literal parts and the wildcards between them, one fewer."""
+    parts, wildcards = [""], []
+    for token in re.findall(r"\\[*?\\]|.", pattern, re.DOTALL):
+        if token in ("*", "?"):
+            wildcards.append(token)
+            parts.append("")
+        else:
+            parts[-1] += token[-1] if len(token) == 2 else token
+    return parts, wildcards
