@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import kombu
+import kombu.pools
 import sqlalchemy as sa
 from kombu.exceptions import KombuError
 from sqlalchemy.orm import Session
@@ -27,7 +28,13 @@ log = logging.getLogger(__name__)
 
 QUEUE = kombu.Queue("dicomweb.jobs", durable=True)
 # A doorbell that is not answered may ring again soon; the claim of the job decides who answers.
-TRANSPORT_OPTIONS = {"visibility_timeout": 60, "unacked_restore_throttle": 1, "socket_connect_timeout": 1, "socket_timeout": 5, "socket_keepalive": True}
+TRANSPORT_OPTIONS = {
+    "visibility_timeout": 60,
+    "unacked_restore_throttle": 1,
+    "socket_connect_timeout": 1,
+    "socket_timeout": 5,
+    "socket_keepalive": True,
+}
 # How long a queued job may wait for its doorbell before a sweep rings again.
 RING_AGAIN_SECONDS = 10
 ALIVE_SECONDS = 30
@@ -59,13 +66,31 @@ class Doorbell:
                     )
             return True
         except (KombuError, OSError, *self._connection.connection_errors, *self._connection.channel_errors) as error:
-            log.warning("The broker cannot be reached (%s); workers will find the jobs a little later.", type(error).__name__)
+            log.warning(
+                "The broker cannot be reached (%s); workers will find the jobs a little later.", type(error).__name__
+            )
             return False
 
 
-def enqueue(dbsession: Session, kind: str, payload: dict[str, Any], *, now: datetime, batch_id: int | None = None, delay: float = 0.0) -> Job:
+def enqueue(
+    dbsession: Session,
+    kind: str,
+    payload: dict[str, Any],
+    *,
+    now: datetime,
+    batch_id: int | None = None,
+    delay: float = 0.0,
+) -> Job:
     """Owe a job: a row in the caller's transaction, and a doorbell after its commit."""
-    job = Job(kind=kind, payload=payload, batch_id=batch_id, status="queued", attempts=0, due_at=now + timedelta(seconds=delay), created_at=now)
+    job = Job(
+        kind=kind,
+        payload=payload,
+        batch_id=batch_id,
+        status="queued",
+        attempts=0,
+        due_at=now + timedelta(seconds=delay),
+        created_at=now,
+    )
     dbsession.add(job)
     dbsession.flush()
     if delay == 0:
@@ -96,14 +121,27 @@ def claim(dbsession: Session, job_id: int, *, worker: str, lease: float, now: da
         dbsession,
         sa.update(Job)
         .where(Job.id == job_id, Job.status == "queued", Job.due_at <= now)
-        .values(status="running", worker=worker, attempts=Job.attempts + 1, started_at=now, lease_until=now + timedelta(seconds=lease), error=None),
+        .values(
+            status="running",
+            worker=worker,
+            attempts=Job.attempts + 1,
+            started_at=now,
+            lease_until=now + timedelta(seconds=lease),
+            error=None,
+        ),
     )
     return dbsession.get(Job, job_id, populate_existing=True) if taken else None
 
 
 def claim_next(dbsession: Session, *, worker: str, lease: float, now: datetime) -> Job | None:
     """Take the job that has been due the longest, or None."""
-    waiting = sa.select(Job.id).where(Job.status == "queued", Job.due_at <= now).order_by(Job.due_at, Job.id).limit(1).with_for_update(skip_locked=True)
+    waiting = (
+        sa.select(Job.id)
+        .where(Job.status == "queued", Job.due_at <= now)
+        .order_by(Job.due_at, Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
     job_id = dbsession.scalar(waiting)
     return None if job_id is None else claim(dbsession, job_id, worker=worker, lease=lease, now=now)
 
@@ -112,7 +150,12 @@ def renew(dbsession: Session, *, worker: str, lease: float, now: datetime) -> No
     """Give a sign of life: the worker is alive, and keeps the job it holds."""
     if not change(dbsession, sa.update(Worker).where(Worker.name == worker).values(seen_at=now)):
         dbsession.add(Worker(name=worker, started_at=now, seen_at=now))
-    change(dbsession, sa.update(Job).where(Job.worker == worker, Job.status == "running").values(lease_until=now + timedelta(seconds=lease)))
+    change(
+        dbsession,
+        sa.update(Job)
+        .where(Job.worker == worker, Job.status == "running")
+        .values(lease_until=now + timedelta(seconds=lease)),
+    )
 
 
 def finish(dbsession: Session, job: Job, *, now: datetime) -> None:
@@ -132,11 +175,21 @@ def fail(dbsession: Session, job: Job, error: str, *, max_attempts: int, now: da
         _leave(dbsession, job, status="failed", finished_at=now, lease_until=None, error=error)
     else:
         pause = _BACK_OFF_SECONDS[min(job.attempts, len(_BACK_OFF_SECONDS)) - 1]
-        _leave(dbsession, job, status="queued", due_at=now + timedelta(seconds=pause), worker=None, lease_until=None, error=error)
+        _leave(
+            dbsession,
+            job,
+            status="queued",
+            due_at=now + timedelta(seconds=pause),
+            worker=None,
+            lease_until=None,
+            error=error,
+        )
 
 
 def _leave(dbsession: Session, job: Job, **values: Any) -> None:
-    mine = sa.update(Job).where(Job.id == job.id, Job.status == "running", Job.worker == job.worker, Job.attempts == job.attempts)
+    mine = sa.update(Job).where(
+        Job.id == job.id, Job.status == "running", Job.worker == job.worker, Job.attempts == job.attempts
+    )
     if not change(dbsession, mine.values(**values)):
         raise LeaseLost(f"job {job.id} is held by another worker")
 
@@ -150,7 +203,11 @@ def sweep(dbsession: Session, *, max_attempts: int, now: datetime) -> list[int]:
     _take_back(dbsession, lapsed, max_attempts=max_attempts, now=now)
     change(dbsession, sa.delete(Worker).where(Worker.seen_at < now - timedelta(days=1)))
     late = now - timedelta(seconds=RING_AGAIN_SECONDS)
-    return list(dbsession.scalars(sa.select(Job.id).where(Job.status == "queued", Job.due_at <= late).order_by(Job.due_at).limit(1000)))
+    return list(
+        dbsession.scalars(
+            sa.select(Job.id).where(Job.status == "queued", Job.due_at <= late).order_by(Job.due_at).limit(1000)
+        )
+    )
 
 
 def release(dbsession: Session, worker: str, *, max_attempts: int, now: datetime) -> None:
@@ -160,7 +217,12 @@ def release(dbsession: Session, worker: str, *, max_attempts: int, now: datetime
 
 
 def _take_back(dbsession: Session, which: tuple[Any, ...], *, max_attempts: int, now: datetime) -> None:
-    died = {"status": "failed", "finished_at": now, "lease_until": None, "error": "The worker died while it was on this job."}
+    died = {
+        "status": "failed",
+        "finished_at": now,
+        "lease_until": None,
+        "error": "The worker died while it was on this job.",
+    }
     change(dbsession, sa.update(Job).where(*which, Job.attempts >= max_attempts).values(**died))
     change(dbsession, sa.update(Job).where(*which).values(status="queued", due_at=now, worker=None, lease_until=None))
 
@@ -188,4 +250,10 @@ def forget_done(dbsession: Session, *, before: datetime) -> None:
 
 def alive_workers(dbsession: Session, *, now: datetime) -> list[Worker]:
     """The workers that gave a sign of life lately, the oldest first."""
-    return list(dbsession.scalars(sa.select(Worker).where(Worker.seen_at >= now - timedelta(seconds=ALIVE_SECONDS)).order_by(Worker.started_at, Worker.name)))
+    return list(
+        dbsession.scalars(
+            sa.select(Worker)
+            .where(Worker.seen_at >= now - timedelta(seconds=ALIVE_SECONDS))
+            .order_by(Worker.started_at, Worker.name)
+        )
+    )
