@@ -112,12 +112,20 @@ class Batch(Base):
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     name: Mapped[str] = mapped_column(sa.Text, unique=True)
-    source: Mapped[str] = mapped_column(sa.Text, default="folder", doc="Through which door: folder, upload, stow, dimse.")
+    source: Mapped[str] = mapped_column(
+        sa.Text, default="folder", doc="Through which door: folder, upload, stow, dimse."
+    )
     path: Mapped[str | None] = mapped_column(FilePath, doc="The folder the files of this batch lie in.")
-    arrival_key: Mapped[str | None] = mapped_column(sa.Text, unique=True, doc="Path and sentinel stamp; makes one arrival one batch.")
+    arrival_key: Mapped[str | None] = mapped_column(
+        sa.Text, unique=True, doc="Path and sentinel stamp; makes one arrival one batch."
+    )
     status: Mapped[str] = mapped_column(sa.Text, default="NEW", index=True)
-    open_scans: Mapped[int] = mapped_column(sa.Integer, default=1, doc="Folders still to be listed and cut into chunks.")
-    deleting: Mapped[bool] = mapped_column(sa.Boolean, default=False, doc="Being deleted: nothing may be added any more.")
+    open_scans: Mapped[int] = mapped_column(
+        sa.Integer, default=1, doc="Folders still to be listed and cut into chunks."
+    )
+    deleting: Mapped[bool] = mapped_column(
+        sa.Boolean, default=False, doc="Being deleted: nothing may be added any more."
+    )
     has_error: Mapped[bool] = mapped_column(sa.Boolean, default=False)
     created_at: Mapped[datetime] = mapped_column(Instant)
     modified_at: Mapped[datetime] = mapped_column(Instant)
@@ -125,7 +133,9 @@ class Batch(Base):
     done_count: Mapped[int] = mapped_column(sa.Integer, default=0, doc="Files that have an outcome.")
     image_count: Mapped[int] = mapped_column(sa.Integer, default=0, doc="Files that became images, conflicts included.")
     error_count: Mapped[int] = mapped_column(sa.Integer, default=0, doc="Outcomes that are errors or conflicts.")
-    notice_count: Mapped[int] = mapped_column(sa.Integer, default=0, doc="Outcomes that are duplicates or skipped files.")
+    notice_count: Mapped[int] = mapped_column(
+        sa.Integer, default=0, doc="Outcomes that are duplicates or skipped files."
+    )
     byte_count: Mapped[int] = mapped_column(sa.BigInteger, default=0, doc="Bytes of the images.")
 
     outcomes: Mapped[list[Outcome]] = relationship(back_populates="batch", lazy="raise", passive_deletes=True)
@@ -193,7 +203,13 @@ class Image(Base):
     __table_args__ = (
         sa.Index("ix_image_batch_id_id", "batch_id", "id"),
         sa.Index("ix_image_sop_instance_uid_version", "sop_instance_uid", "version", unique=True),
-        sa.Index("ix_image_open", "status", "id", postgresql_where=sa.text("status <> 'DONE'"), sqlite_where=sa.text("status <> 'DONE'")),
+        sa.Index(
+            "ix_image_open",
+            "status",
+            "id",
+            postgresql_where=sa.text("status <> 'DONE'"),
+            sqlite_where=sa.text("status <> 'DONE'"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
@@ -207,13 +223,19 @@ class Image(Base):
     instance_number: Mapped[int | None] = mapped_column(sa.BigInteger, doc="(0020,0013) IS InstanceNumber")
     element_count: Mapped[int | None] = mapped_column(sa.Integer, doc="Header elements, nested ones included.")
     sha256: Mapped[bytes | None] = mapped_column(sa.LargeBinary(32), doc="Of the bytes of the file.")
-    pack_id: Mapped[int | None] = mapped_column(BigId, doc="Which pack holds the bytes; NULL: they are only at their path.")
+    pack_id: Mapped[int | None] = mapped_column(
+        BigId, doc="Which pack holds the bytes; NULL: they are only at their path."
+    )
     pack_offset: Mapped[int | None] = mapped_column(sa.BigInteger, doc="Where in the pack they begin.")
     size: Mapped[int | None] = mapped_column(sa.BigInteger, doc="Bytes of the file.")
     mtime_ns: Mapped[int | None] = mapped_column(sa.BigInteger, doc="Of the file when it was scanned.")
-    pixel_offset: Mapped[int | None] = mapped_column(sa.BigInteger, doc="Where the value of the pixel data begins; NULL without, or when the file is deflated.")
+    pixel_offset: Mapped[int | None] = mapped_column(
+        sa.BigInteger, doc="Where the value of the pixel data begins; NULL without, or when the file is deflated."
+    )
     pixel_length: Mapped[int | None] = mapped_column(sa.BigInteger)
-    frame_table: Mapped[bytes | None] = mapped_column(sa.LargeBinary, doc="Of encapsulated pixel data: where its fragments lie (see imports.pack_fragments).")
+    frame_table: Mapped[bytes | None] = mapped_column(
+        sa.LargeBinary, doc="Of encapsulated pixel data: where its fragments lie (see imports.pack_fragments)."
+    )
     added_at: Mapped[datetime | None] = mapped_column(Instant)
 
     batch: Mapped[Batch] = relationship(lazy="raise")
@@ -233,11 +255,17 @@ class Outcome(Base):
     batch_id: Mapped[int] = mapped_column(sa.ForeignKey("batch.id"))
     path: Mapped[str] = mapped_column(FilePath, doc="Relative to the folder of the batch.")
     kind: Mapped[str] = mapped_column(sa.Text, doc="One of OUTCOME_KIND.")
-    code: Mapped[str] = mapped_column(sa.Text, doc="Short and stable, for programs: truncated, not-dicom, duplicate, ...")
+    code: Mapped[str] = mapped_column(
+        sa.Text, doc="Short and stable, for programs: truncated, not-dicom, duplicate, ..."
+    )
     message: Mapped[str] = mapped_column(sa.Text, doc="A sentence for people.")
     size: Mapped[int | None] = mapped_column(sa.BigInteger)
-    image_id: Mapped[int | None] = mapped_column(BigId, index=True, doc="duplicate: the image that is already here; conflict: the image this file became.")
-    other_image_id: Mapped[int | None] = mapped_column(BigId, index=True, doc="conflict: the image that was here first.")
+    image_id: Mapped[int | None] = mapped_column(
+        BigId, index=True, doc="duplicate: the image that is already here; conflict: the image this file became."
+    )
+    other_image_id: Mapped[int | None] = mapped_column(
+        BigId, index=True, doc="conflict: the image that was here first."
+    )
     at: Mapped[datetime] = mapped_column(Instant)
 
     batch: Mapped[Batch] = relationship(back_populates="outcomes", lazy="raise")
@@ -263,7 +291,13 @@ class Job(Base):
 
     __tablename__ = "job"
     __table_args__ = (
-        sa.Index("ix_job_open", "status", "due_at", postgresql_where=sa.text("status IN ('queued','running')"), sqlite_where=sa.text("status IN ('queued','running')")),
+        sa.Index(
+            "ix_job_open",
+            "status",
+            "due_at",
+            postgresql_where=sa.text("status IN ('queued','running')"),
+            sqlite_where=sa.text("status IN ('queued','running')"),
+        ),
         sa.Index("ix_job_status_id", "status", "id"),
     )
 
@@ -356,7 +390,9 @@ class Field(Base):
     id: Mapped[int] = mapped_column(sa.Integer, primary_key=True)
     path: Mapped[str] = mapped_column(sa.Text, unique=True)
     vr: Mapped[str] = mapped_column(sa.Text, doc="The VR it was first seen with.")
-    promoted: Mapped[bool] = mapped_column(sa.Boolean, default=False, doc="Its varying numbers are PromotedNumber rows too.")
+    promoted: Mapped[bool] = mapped_column(
+        sa.Boolean, default=False, doc="Its varying numbers are PromotedNumber rows too."
+    )
 
 
 class Header(Base):
@@ -367,12 +403,20 @@ class Header(Base):
 
     __tablename__ = "header"
     __table_args__ = (
-        sa.Index("ix_header_number", "field_id", "number", postgresql_where=sa.text("number IS NOT NULL"), sqlite_where=sa.text("number IS NOT NULL")),
+        sa.Index(
+            "ix_header_number",
+            "field_id",
+            "number",
+            postgresql_where=sa.text("number IS NOT NULL"),
+            sqlite_where=sa.text("number IS NOT NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
     field_id: Mapped[int] = mapped_column(sa.Integer)
-    text: Mapped[str | None] = mapped_column(CodePointText, doc="As it was written; NULL when that is the same as folded.")
+    text: Mapped[str | None] = mapped_column(
+        CodePointText, doc="As it was written; NULL when that is the same as folded."
+    )
     folded: Mapped[str] = mapped_column(CodePointText, doc="Without case and accents; what a search looks at.")
     number: Mapped[float | None] = mapped_column(sa.Double)
 
@@ -419,22 +463,38 @@ class GroupColumn(Base):
 
     __tablename__ = "group_column"
     __table_args__ = (
-        sa.Index("ix_group_column_numbers", "field_id", "number_min", "number_max", "group_id", postgresql_where=sa.text("number_min IS NOT NULL"), sqlite_where=sa.text("number_min IS NOT NULL")),
+        sa.Index(
+            "ix_group_column_numbers",
+            "field_id",
+            "number_min",
+            "number_max",
+            "group_id",
+            postgresql_where=sa.text("number_min IS NOT NULL"),
+            sqlite_where=sa.text("number_min IS NOT NULL"),
+        ),
         sa.Index("ix_group_column_texts", "field_id", "text_min", "text_max", "group_id"),
     )
 
     group_id: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True)
     field_id: Mapped[int] = mapped_column(sa.Integer, primary_key=True)
     slot: Mapped[int] = mapped_column(sa.Integer, primary_key=True)
-    images: Mapped[int] = mapped_column(sa.Integer, doc="How many images of the group have a value of this path here, in any slot.")
+    images: Mapped[int] = mapped_column(
+        sa.Integer, doc="How many images of the group have a value of this path here, in any slot."
+    )
     number_min: Mapped[float | None] = mapped_column(sa.Double)
     number_max: Mapped[float | None] = mapped_column(sa.Double)
     text_min: Mapped[str] = mapped_column(CodePointText, doc="Of the folded texts, cut short.")
-    text_max: Mapped[str] = mapped_column(CodePointText, doc="Of the folded texts, cut short and made larger than what it was cut from.")
+    text_max: Mapped[str] = mapped_column(
+        CodePointText, doc="Of the folded texts, cut short and made larger than what it was cut from."
+    )
     numbers: Mapped[list[float | None] | None] = mapped_column(NumberArray)
     texts: Mapped[list[str | None]] = mapped_column(TextArray, doc="As they were written.")
-    folded: Mapped[list[str | None] | None] = mapped_column(TextArray, doc="Without case and accents; NULL when that changes none of them.")
-    words: Mapped[str | None] = mapped_column(CodePointText, doc="Of text (no numbers, no UIDs): the distinct folded texts, a line each.")
+    folded: Mapped[list[str | None] | None] = mapped_column(
+        TextArray, doc="Without case and accents; NULL when that changes none of them."
+    )
+    words: Mapped[str | None] = mapped_column(
+        CodePointText, doc="Of text (no numbers, no UIDs): the distinct folded texts, a line each."
+    )
 
 
 class PromotedNumber(Base):

@@ -39,29 +39,159 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("web.host", "DICOMWEB_HOST", "text", "127.0.0.1", "The address the web server listens on."),
     Setting("web.port", "DICOMWEB_PORT", "count", "6543", "The port the web server listens on."),
     Setting("web.threads", "DICOMWEB_WEB_THREADS", "count", "8", "How many requests the web server answers at once."),
-    Setting("web.trusted_proxy", "DICOMWEB_WEB_TRUSTED_PROXY", "text", "", "The address of a reverse proxy whose X-Forwarded headers are believed; empty means none."),
-    Setting("var", "DICOMWEB_VAR", "folder", "var", "The folder that holds all state: database, stored images, password, pid files."),
-    Setting("database.url", "DICOMWEB_DATABASE_URL", "text", "", "The database; empty means an SQLite file in the state folder.", True),
-    Setting("broker.url", "DICOMWEB_BROKER_URL", "text", "", "The Redis server; empty means a private Valkey in the state folder.", True),
+    Setting(
+        "web.trusted_proxy",
+        "DICOMWEB_WEB_TRUSTED_PROXY",
+        "text",
+        "",
+        "The address of a reverse proxy whose X-Forwarded headers are believed; empty means none.",
+    ),
+    Setting(
+        "var",
+        "DICOMWEB_VAR",
+        "folder",
+        "var",
+        "The folder that holds all state: database, stored images, password, pid files.",
+    ),
+    Setting(
+        "database.url",
+        "DICOMWEB_DATABASE_URL",
+        "text",
+        "",
+        "The database; empty means an SQLite file in the state folder.",
+        True,
+    ),
+    Setting(
+        "broker.url",
+        "DICOMWEB_BROKER_URL",
+        "text",
+        "",
+        "The Redis server; empty means a private Valkey in the state folder.",
+        True,
+    ),
     Setting("workers.count", "DICOMWEB_WORKERS", "count", "5", "How many worker processes import files."),
-    Setting("watch.folders", "DICOMWEB_WATCH", "folders", "data", "The watched folders, separated by ':'. A folder dropped into one is a batch."),
-    Setting("watch.sentinel", "DICOMWEB_WATCH_SENTINEL", "text", ".done", "The file whose writing says that a dropped folder is complete."),
-    Setting("watch.scan_seconds", "DICOMWEB_WATCH_SCAN_SECONDS", "seconds", "60", "How often the watched folders are scanned, whatever the events said."),
-    Setting("watch.quiet_seconds", "DICOMWEB_WATCH_QUIET_SECONDS", "seconds", "0", "Take a folder without a sentinel after so many quiet seconds; 0 means never."),
-    Setting("import.mode", "DICOMWEB_IMPORT_MODE", "copy|move|reference", "copy", "copy: the source stays. move: the source is removed once it is safely stored. reference: files are indexed where they are."),
-    Setting("import.chunk_files", "DICOMWEB_IMPORT_CHUNK_FILES", "count", "256", "How many files one worker imports in one transaction."),
+    Setting(
+        "watch.folders",
+        "DICOMWEB_WATCH",
+        "folders",
+        "data",
+        "The watched folders, separated by ':'. A folder dropped into one is a batch.",
+    ),
+    Setting(
+        "watch.sentinel",
+        "DICOMWEB_WATCH_SENTINEL",
+        "text",
+        ".done",
+        "The file whose writing says that a dropped folder is complete.",
+    ),
+    Setting(
+        "watch.scan_seconds",
+        "DICOMWEB_WATCH_SCAN_SECONDS",
+        "seconds",
+        "60",
+        "How often the watched folders are scanned, whatever the events said.",
+    ),
+    Setting(
+        "watch.quiet_seconds",
+        "DICOMWEB_WATCH_QUIET_SECONDS",
+        "seconds",
+        "0",
+        "Take a folder without a sentinel after so many quiet seconds; 0 means never.",
+    ),
+    Setting(
+        "import.mode",
+        "DICOMWEB_IMPORT_MODE",
+        "copy|move|reference",
+        "copy",
+        "copy: the source stays. move: the source is removed once it is safely stored. reference: files are indexed where they are.",
+    ),
+    Setting(
+        "import.chunk_files",
+        "DICOMWEB_IMPORT_CHUNK_FILES",
+        "count",
+        "256",
+        "How many files one worker imports in one transaction.",
+    ),
     Setting("import.max_file_bytes", "DICOMWEB_IMPORT_MAX_FILE_BYTES", "bytes", "4G", "A larger file is refused."),
-    Setting("headers.max_depth", "DICOMWEB_HEADERS_MAX_DEPTH", "count", "32", "Sequences nested deeper than this are refused."),
-    Setting("headers.max_elements", "DICOMWEB_HEADERS_MAX_ELEMENTS", "count", "200000", "A header with more elements is refused."),
-    Setting("headers.max_inflated_bytes", "DICOMWEB_HEADERS_MAX_INFLATED_BYTES", "bytes", "256M", "A deflated file that inflates to more is refused."),
-    Setting("index.promoted", "DICOMWEB_INDEX_PROMOTED", "words", "SliceLocation InstanceNumber AcquisitionTime", "Keywords whose numbers are also kept as plain rows, for fast ranges over all images."),
-    Setting("jobs.lease_seconds", "DICOMWEB_JOBS_LEASE_SECONDS", "seconds", "60", "A job whose worker gave no sign of life for so long is given to another."),
-    Setting("jobs.sweep_seconds", "DICOMWEB_JOBS_SWEEP_SECONDS", "seconds", "15", "How often forgotten and abandoned jobs are looked for."),
-    Setting("jobs.max_attempts", "DICOMWEB_JOBS_MAX_ATTEMPTS", "count", "5", "After so many tries a job has failed, and waits for a person."),
-    Setting("storage.sync", "DICOMWEB_STORAGE_SYNC", "switch", "on", "Write stored images through to the disk before a chunk is committed."),
-    Setting("lockdown.mode", "DICOMWEB_LOCKDOWN", "switch", "on", "Ask for the password; off is possible on a loopback address only."),
-    Setting("lockdown.password", "DICOMWEB_PASSWORD", "text", "", "The password; empty means the one kept (as a hash) in the state folder.", True),
-    Setting("sentry.dsn", "SENTRY_DSN", "text", "", "Where errors are reported, without patient data; empty means nowhere.", True),
+    Setting(
+        "headers.max_depth",
+        "DICOMWEB_HEADERS_MAX_DEPTH",
+        "count",
+        "32",
+        "Sequences nested deeper than this are refused.",
+    ),
+    Setting(
+        "headers.max_elements",
+        "DICOMWEB_HEADERS_MAX_ELEMENTS",
+        "count",
+        "200000",
+        "A header with more elements is refused.",
+    ),
+    Setting(
+        "headers.max_inflated_bytes",
+        "DICOMWEB_HEADERS_MAX_INFLATED_BYTES",
+        "bytes",
+        "256M",
+        "A deflated file that inflates to more is refused.",
+    ),
+    Setting(
+        "index.promoted",
+        "DICOMWEB_INDEX_PROMOTED",
+        "words",
+        "SliceLocation InstanceNumber AcquisitionTime",
+        "Keywords whose numbers are also kept as plain rows, for fast ranges over all images.",
+    ),
+    Setting(
+        "jobs.lease_seconds",
+        "DICOMWEB_JOBS_LEASE_SECONDS",
+        "seconds",
+        "60",
+        "A job whose worker gave no sign of life for so long is given to another.",
+    ),
+    Setting(
+        "jobs.sweep_seconds",
+        "DICOMWEB_JOBS_SWEEP_SECONDS",
+        "seconds",
+        "15",
+        "How often forgotten and abandoned jobs are looked for.",
+    ),
+    Setting(
+        "jobs.max_attempts",
+        "DICOMWEB_JOBS_MAX_ATTEMPTS",
+        "count",
+        "5",
+        "After so many tries a job has failed, and waits for a person.",
+    ),
+    Setting(
+        "storage.sync",
+        "DICOMWEB_STORAGE_SYNC",
+        "switch",
+        "on",
+        "Write stored images through to the disk before a chunk is committed.",
+    ),
+    Setting(
+        "lockdown.mode",
+        "DICOMWEB_LOCKDOWN",
+        "switch",
+        "on",
+        "Ask for the password; off is possible on a loopback address only.",
+    ),
+    Setting(
+        "lockdown.password",
+        "DICOMWEB_PASSWORD",
+        "text",
+        "",
+        "The password; empty means the one kept (as a hash) in the state folder.",
+        True,
+    ),
+    Setting(
+        "sentry.dsn",
+        "SENTRY_DSN",
+        "text",
+        "",
+        "Where errors are reported, without patient data; empty means nowhere.",
+        True,
+    ),
 )
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -74,7 +204,9 @@ class Settings(Mapping[str, Any]):
     ``source(name)`` tells where a value came from: ``environment``, ``ini file`` or ``default``.
     """
 
-    def __init__(self, ini: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None, here: Path | None = None) -> None:
+    def __init__(
+        self, ini: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None, here: Path | None = None
+    ) -> None:
         """Read all settings.
 
         ini: the section of the ini file; names this table does not know belong to the frameworks and are left alone,
@@ -214,7 +346,9 @@ class Settings(Mapping[str, Any]):
         var = self.var
         for folder in self._values["watch.folders"]:
             if folder == var or var in folder.parents or folder in var.parents:
-                raise SettingError(f"watch.folders (DICOMWEB_WATCH): {folder} and the state folder {var} must not lie inside each other.")
+                raise SettingError(
+                    f"watch.folders (DICOMWEB_WATCH): {folder} and the state folder {var} must not lie inside each other."
+                )
 
 
 def is_loopback(host: str) -> bool:
