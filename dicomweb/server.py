@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -27,7 +28,10 @@ def serve(global_config: dict[str, str], **_options: str) -> Callable[[Any], Non
         try:
             server = waitress.create_server(application, **server_options(settings))
         except OSError as error:
-            sys.exit(f"The web server cannot listen on {settings['web.host']}:{settings['web.port']}: {error.strerror}.")
+            sys.stderr.write(f"The web server cannot listen on {settings['web.host']}:{settings['web.port']}: {error.strerror}.\n")
+            sys.stderr.flush()
+            # Not sys.exit: pserve takes that for a wish to stop and ends with the exit code 0.
+            os._exit(1)
         server.run()
 
     return serve_application
