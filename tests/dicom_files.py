@@ -146,6 +146,8 @@ def dicomdir_bytes(seed: object = None) -> bytes:
         path.write_bytes(image_bytes(seed))
         file_set.add(path)
         file_set.write(Path(folder) / "set")
+        # FileSet leaves its own temporary folder to the garbage collector, which warns.
+        file_set._stage["t"].cleanup()
         return (Path(folder) / "set" / "DICOMDIR").read_bytes()
 
 

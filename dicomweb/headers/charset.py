@@ -5,6 +5,7 @@ each oddity through ``warnings`` and its logger, which costs more than the decod
 Nothing here fails, and no lone surrogate comes out.
 """
 
+import codecs
 import re
 
 from pydicom.charset import CODES_TO_ENCODINGS, STAND_ALONE_ENCODINGS, handled_encodings, python_encoding
@@ -16,8 +17,8 @@ ESCAPE = b"\x1b"
 # A delimiter of PS3.5 6.1.2.5.3 resets the character set to the first one.
 DELIMITERS = re.compile(rb"[\r\n\t\f]")
 FRAGMENTS = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
-# Codecs that read a backslash, a plus or a tilde as the start of something else are no character sets of a header.
-ASCII_PROBE = bytes(range(128)) + rb"\u0041 ~{ +AGE- a-b"
+# A codec that reads a plus, a tilde or a dash as the start of something else is no character set of a header.
+ASCII_PROBE = bytes(range(128)) + b" ~{ +AGE- a-b"
 
 
 def encodings_of(value: bytes) -> Encodings:
@@ -38,6 +39,8 @@ def _encoding_of(name: str) -> str:
     if re.match("ISO.2022.IR.", name):
         return python_encoding.get("ISO 2022 IR " + name[12:], DEFAULT[0])
     try:
+        if "escape" in codecs.lookup(name).name:
+            return DEFAULT[0]
         if ASCII_PROBE.decode(name) == ASCII_PROBE.decode("ascii"):
             return name
     except (LookupError, ValueError):

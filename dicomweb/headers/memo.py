@@ -112,12 +112,19 @@ class Memo:
 
     def __init__(self, capacity: int = MEMO_BYTES) -> None:
         self.capacity = capacity
+        self.depth = 0
         self.forget()
 
     def forget(self) -> None:
         """Empty the memo; readings under way go on with the contexts they hold."""
         self.contexts: dict[tuple[bool, bool, Encodings, bool, str], Context] = {}
         self.size = 0
+
+    def fit(self, depth: int) -> None:
+        """Forget what was read under another limit of depth: a remembered sequence is not measured again."""
+        if depth != self.depth:
+            self.forget()
+            self.depth = depth
 
     def context(self, explicit: bool, little: bool, encodings: Encodings, signed: bool, prefix: str) -> Context:
         """Return the context of these properties."""

@@ -1,9 +1,11 @@
 """From the first byte of a file to its header: preamble, file meta information, transfer syntax, dataset. PS3.10 7."""
 
 import struct
+from functools import lru_cache
 from typing import NamedTuple
 
 import orjson
+from pydicom.uid import UID
 
 from dicomweb.headers import charset
 from dicomweb.headers.errors import NotDicom, Truncated
@@ -24,7 +26,6 @@ META_HEAD = struct.Struct("<HH2sHI")
 MEMORY_VIEW_BYTES = 1 << 20
 
 _memo = Memo()
-_pixel_bytes: dict[tuple[bytes, ...], int] = {}
 
 
 class Rules(NamedTuple):
@@ -37,7 +38,6 @@ class Rules(NamedTuple):
 def forget() -> None:
     """Empty the memo of this process."""
     _memo.forget()
-    _pixel_bytes.clear()
 
 
 def read_header(
@@ -51,6 +51,7 @@ def read_header(
     Raises NotDicom, Truncated, TooDeep, TooManyElements, TooLarge, Unreadable.
     """
     limits = limits or Limits()
+    _memo.fit(limits.depth)
     size = len(data) if size is None else size
     if isinstance(data, memoryview):
         view = data
@@ -63,8 +64,6 @@ def read_header(
     meta_end, meta_explicit = _meta_end(window, start)
     elements, meta = _meta(walker, start, meta_end, meta_explicit)
     syntax = next((e.values[0] for e in elements if e.path == "00020010"), "")
-    if meta_end >= size:
-        raise Truncated(f"The file ends at byte {size}, before its dataset begins.")
     position = meta_end
     if syntax == DEFLATED:
         walker.window = inflate(window, position, limits.inflated_bytes)
@@ -134,6 +133,9 @@ def _meta_end(window: Window, start: int) -> tuple[int, bool]:
             position += 8 + short if head == 8 else 12 + long
         if position > size:
             raise Truncated(f"The file ends at byte {size} inside its file meta information.")
+    # Less than an element's header can be no dataset, only the beginning of one or of the next element of the meta.
+    if size - position < 8:
+        raise Truncated(f"The file ends at byte {size}, before its dataset begins.")
     return position, explicit
 
 
@@ -208,25 +210,27 @@ def _dataset_json(walker: Walker, json: dict[str, bytes]) -> dict[str, bytes]:
 def _check_pixels(walker: Walker, header: Header) -> None:
     """Note native pixel data that is shorter than Rows, Columns and the rest say, or is not there."""
     json = header.json
-    if "00280010" not in json or "00280011" not in json:
-        return
     if walker.pixel_data is None:
-        # Without it nothing tells a file without pixels from one that was cut off just before them.
-        if "00287FE0" not in json:
+        # Nothing else tells a header that was stored without its pixels from a file cut off exactly between two elements.
+        if ("00280010" in json and "00280011" in json) or _is_image_class(json.get("00080016", b"")):
             walker.warn("pixel-data-missing")
         return
     if walker.pixel_data.encapsulated:
         return
     key = tuple(json.get(tag, b"") for tag in ("00280010", "00280011", "00280100", "00280002", "00280008", "00280004"))
-    expected = _pixel_bytes.get(key)
-    if expected is None:
-        if len(_pixel_bytes) > 1000:
-            _pixel_bytes.clear()
-        expected = _pixel_bytes[key] = _expected_pixel_bytes(key)
+    expected = _expected_pixel_bytes(key)
     if walker.pixel_data.length < expected:
         walker.warn("pixel-data-short")
 
 
+@lru_cache(1000)
+def _is_image_class(fragment: bytes) -> bool:
+    """Say whether the JSON of SOPClassUID is that of an image, by the name of its class in PS3.6 A."""
+    uid = (orjson.loads(fragment or b"{}").get("Value") or [""])[0]
+    return UID(str(uid)).name.endswith("Image Storage")
+
+
+@lru_cache(1000)
 def _expected_pixel_bytes(fragments: tuple[bytes, ...]) -> int:
     """Return the size of native pixel data, PS3.5 8.1.1, by the JSON of the elements that describe it."""
     values = [(orjson.loads(fragment).get("Value") or [None])[0] if fragment else None for fragment in fragments]

@@ -245,7 +245,7 @@ class Walker:
         start = found.position + found.head
         is_pixels = tag in PIXEL_TAGS and not bulk
         if length == UNDEFINED:
-            vr = self._vr(found, context) if is_pixels else self._vr_undefined(found, start, stop, context)
+            vr = self._vr_undefined(found, start, stop, context) if not is_pixels else NAMES.get(found.vr, "OB")
             if vr == "SQ":
                 return self._remembered_sequence(found, stop, False, context, bulk, depth, allowed)
             pixel_data, after = self.fragments(tag, start, stop, context.little)
@@ -295,6 +295,8 @@ class Walker:
         elif kept > self.limits.value_bytes:
             self.warn("value-cut")
             kept = self.limits.value_bytes
+        # A sequence that holds it is not remembered: every file pays for its own texts.
+        self.oddities += 1
         self.text_bytes += kept
         if self.text_bytes > self.limits.text_bytes:
             raise TooLarge(f"The texts of the header are larger than {self.limits.text_bytes} bytes.")
