@@ -48,7 +48,7 @@ VISITOR_COOKIE = "dicomweb_visitor"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 # What answers without the password. Static files are the front end's code, the same for everybody.
-OPEN_PATHS = ("/login", "/health", "/favicon.ico")
+OPEN_PATHS = ("/login", "/health")
 OPEN_PREFIX = "/static/"
 
 # A person who mistypes never meets these; who tries passwords meets the first, who has many addresses the second.
@@ -178,7 +178,7 @@ class LockdownPolicy:
             principals.append(Authenticated)
         return self._acl.permits(context, principals, permission)
 
-    def remember(self, request: Any, **_options: Any) -> list[tuple[str, str]]:
+    def remember(self, request: Any, userid: str, **_options: Any) -> list[tuple[str, str]]:
         """Begin a session: a new token each time, so that no token from before the login is worth anything."""
         token = secrets.token_urlsafe(32)
         now = datetime.now(UTC)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta
 
 from markupsafe import Markup
 
 from dicomweb.models import Series, escape_path
 
-FILTERS = ("age", "count", "dicom_date", "instant", "path", "percent", "plural", "series_name", "size")
+FILTERS = ("age", "count", "dicom_date", "instant", "last_name", "path", "percent", "plural", "series_name", "size")
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -53,6 +54,11 @@ def instant(moment: datetime | None) -> Markup:
 def path(text: str) -> str:
     """Write a path: what is no text, and what a page would not show, as an escape."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in escape_path(text))
+
+
+def last_name(text: str) -> str:
+    """Give the last name of a path."""
+    return os.path.basename(text)
 
 
 def dicom_date(text: str) -> str:

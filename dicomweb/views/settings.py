@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,8 +14,9 @@ from dicomweb.listing import take_page
 from dicomweb.models import JOB_STATUS, Job, Worker
 from dicomweb.resources import JobResource, SettingsResource
 from dicomweb.security import Permission
-from dicomweb.settings import SETTINGS, Settings
+from dicomweb.settings import SETTINGS, Setting
 from dicomweb.views import SeeOther, page_number, see_other
+from dicomweb.views.formats import size
 from dicomweb.views.messages import message
 
 JOBS_OF_A_PAGE = 20
@@ -27,12 +27,12 @@ WORKERS_SHOWN = 50
 def show_settings(context: SettingsResource, request: Any) -> dict[str, Any]:
     """Show how the application is set up and how it does."""
     settings = request.registry.settings["dicomweb"]
-    used, free, total = request.registry["storage"].usage()
+    _used, free, total = request.registry["storage"].usage()
     return {
         **settings_status(context, request),
-        "rows": [(row, _shown(settings, row.name, row.secret), settings.source(row.name)) for row in SETTINGS],
+        "rows": [(row, _shown(row, settings[row.name]), settings.source(row.name)) for row in SETTINGS],
         "totals": batches.totals(request.dbsession),
-        "disk": {"used": used, "free": free, "total": total},
+        "disk": {"free": free, "total": total, "filled": 1 - free / total if total else 0.0},
         "storage": request.registry["storage"].root,
         "database": request.dbsession.get_bind().dialect.name,
         "message": message(request),
@@ -66,12 +66,17 @@ def retry_job(context: JobResource, request: Any) -> SeeOther:
     return see_other(request, "/settings", message="job-retry" if again else "job-not-failed")
 
 
-def _shown(settings: Settings, name: str, secret: bool) -> str:
-    value = settings[name]
-    if secret:
+def _shown(row: Setting, value: Any) -> str:
+    if row.secret:
         return "set (hidden)" if value else "not set"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, tuple):
-        return (os.pathsep if value and isinstance(value[0], Path) else " ").join(str(part) for part in value)
-    return str(value) if value != "" else "not set"
+    match row.kind, value:
+        case "switch", _:
+            return "on" if value else "off"
+        case "bytes", _:
+            return size(value)
+        case "seconds", _:
+            return f"{value:g}"
+        case _, tuple():
+            return (os.pathsep if row.kind == "folders" else " ").join(str(part) for part in value)
+        case _:
+            return str(value) if value != "" else "not set"
