@@ -13,6 +13,9 @@ from dicomweb.imports.importer import Importer
 from dicomweb.imports.outcomes import add_outcomes, outcome
 from dicomweb.models import Batch, Job, unescape_path
 
+# Below this many files it is not worth waking another worker.
+_SMALL_CHUNK = 64
+
 SYSTEM_FILES = frozenset({".DS_Store", "Thumbs.db", "thumbs.db", "desktop.ini", ".directory"})
 
 
@@ -108,10 +111,12 @@ def walk(root: str, below: str, *, sentinel: str | None) -> Iterator[Entry]:
 def cut(files: Sequence[Entry], most: int, workers: int) -> list[tuple[int, int]]:
     """Cut files in path order into chunks: (first, end) positions.
 
-    At most ``most`` files; fewer when that keeps all workers busy; a chunk that is at least half full ends where a folder
-    ends, since a folder is mostly a series and whole series make small groups.
+    At most ``most`` files, about equally many each; fewer when that keeps all workers busy, though not so few that groups of
+    a handful of images result; a chunk that is at least half full ends where a folder ends, since a folder is mostly a series
+    and whole series make small groups.
     """
-    size = max(min(most, 32), min(most, -(-len(files) // workers)))
+    size = max(min(most, _SMALL_CHUNK), min(most, -(-len(files) // workers)))
+    size = -(-len(files) // max(1, -(-len(files) // size)))
     chunks: list[tuple[int, int]] = []
     first = 0
     while first < len(files):
