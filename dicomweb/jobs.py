@@ -39,6 +39,8 @@ TRANSPORT_OPTIONS = {
 RING_AGAIN_SECONDS = 10
 ALIVE_SECONDS = 30
 _BACK_OFF_SECONDS = (1, 5, 20, 60, 300)
+# The error of a job whose last attempt ended with its worker.
+WORKER_DIED = "The worker died while it was on this job."
 
 
 class LeaseLost(Exception):
@@ -102,17 +104,18 @@ def _ring_after_commit(dbsession: Session, job_id: int) -> None:
     doorbell = dbsession.info.get("doorbell")
     if doorbell is None:
         return
-    pending = dbsession.info.setdefault("ringing", [])
-    if not pending:
+    transaction = dbsession.info["tm"].get()
+    joined, job_ids = dbsession.info.get("ringing", (None, []))
+    if joined is not transaction:
+        job_ids = []
+        dbsession.info["ringing"] = transaction, job_ids
 
         def ring(success: bool) -> None:
-            ids = list(pending)
-            pending.clear()
             if success:
-                doorbell.ring(ids)
+                doorbell.ring(job_ids)
 
-        dbsession.info["tm"].get().addAfterCommitHook(ring)
-    pending.append(job_id)
+        transaction.addAfterCommitHook(ring)
+    job_ids.append(job_id)
 
 
 def claim(dbsession: Session, job_id: int, *, worker: str, lease: float, now: datetime) -> Job | None:
@@ -127,7 +130,6 @@ def claim(dbsession: Session, job_id: int, *, worker: str, lease: float, now: da
             attempts=Job.attempts + 1,
             started_at=now,
             lease_until=now + timedelta(seconds=lease),
-            error=None,
         ),
     )
     return dbsession.get(Job, job_id, populate_existing=True) if taken else None
@@ -146,21 +148,24 @@ def claim_next(dbsession: Session, *, worker: str, lease: float, now: datetime) 
     return None if job_id is None else claim(dbsession, job_id, worker=worker, lease=lease, now=now)
 
 
-def renew(dbsession: Session, *, worker: str, lease: float, now: datetime) -> None:
-    """Give a sign of life: the worker is alive, and keeps the job it holds."""
+def renew(dbsession: Session, *, worker: str, job_id: int | None, lease: float, now: datetime) -> None:
+    """Give a sign of life: the worker is alive, and keeps the job it is on.
+
+    Only that one: what an earlier process of the same name held, or this one could not give back, must lapse.
+    """
     if not change(dbsession, sa.update(Worker).where(Worker.name == worker).values(seen_at=now)):
         dbsession.add(Worker(name=worker, started_at=now, seen_at=now))
     change(
         dbsession,
         sa.update(Job)
-        .where(Job.worker == worker, Job.status == "running")
+        .where(Job.id == job_id, Job.worker == worker, Job.status == "running")
         .values(lease_until=now + timedelta(seconds=lease)),
     )
 
 
 def finish(dbsession: Session, job: Job, *, now: datetime) -> None:
     """Mark a job done, in the transaction that did it. Raises LeaseLost."""
-    _leave(dbsession, job, status="done", finished_at=now, lease_until=None)
+    _leave(dbsession, job, status="done", finished_at=now, lease_until=None, error=None)
 
 
 def hand_back(dbsession: Session, job: Job, *, now: datetime) -> None:
@@ -217,14 +222,10 @@ def release(dbsession: Session, worker: str, *, max_attempts: int, now: datetime
 
 
 def _take_back(dbsession: Session, which: tuple[Any, ...], *, max_attempts: int, now: datetime) -> None:
-    died = {
-        "status": "failed",
-        "finished_at": now,
-        "lease_until": None,
-        "error": "The worker died while it was on this job.",
-    }
-    change(dbsession, sa.update(Job).where(*which, Job.attempts >= max_attempts).values(**died))
-    change(dbsession, sa.update(Job).where(*which).values(status="queued", due_at=now, worker=None, lease_until=None))
+    failed = {"status": "failed", "finished_at": now, "lease_until": None, "error": WORKER_DIED}
+    change(dbsession, sa.update(Job).where(*which, Job.attempts >= max_attempts).values(**failed))
+    queued = {"status": "queued", "due_at": now, "worker": None, "lease_until": None, "error": WORKER_DIED}
+    change(dbsession, sa.update(Job).where(*which).values(**queued))
 
 
 def retry(dbsession: Session, job: Job, *, now: datetime) -> bool:
@@ -239,7 +240,7 @@ def retry(dbsession: Session, job: Job, *, now: datetime) -> bool:
 
 def counts(dbsession: Session) -> dict[str, int]:
     """How many jobs there are of each status."""
-    rows = dict(dbsession.execute(sa.select(Job.status, sa.func.count()).group_by(Job.status)).tuples().all())
+    rows = {status: count for status, count in dbsession.execute(sa.select(Job.status, sa.func.count()).group_by(Job.status))}
     return {status: rows.get(status, 0) for status in ("queued", "running", "done", "failed")}
 
 
