@@ -11,13 +11,13 @@ percent-encoded, so that a path has one meaning.
 *Trust.* Every length is checked against what holds it: element in item, item in sequence, sequence in its parent, all in the
 file. A file that ends early is ``Truncated``; depth, elements, texts, fragments and inflation are bounded (``Limits``).
 What is odd but clear is read and named in ``Header.warnings``; what breaks the encoding is ``Unreadable``, and only that may
-be given to pydicom in a bounded child process (``read_with_pydicom``).
+be given to pydicom in a bounded child process (``fallback.read_with_pydicom``).
 
 *Speed.* Most elements of a series are the same bytes in every image, so the result of an element is remembered under its
-bytes (``memo``); the walk then is one dictionary look-up an element.
+bytes (``memo``), and runs of unchanged elements are recognised by one comparison (``runs``).
 
 pydicom is the reference, and the tests hold both readings equal. Modules: ``walker`` (the pass over the bytes), ``source``
-(a window over the file, inflation), ``memo``, ``values`` (bytes -> texts and JSON), ``charset``, ``dictionary`` (VRs and
+(a window over the file, inflation), ``memo`` and ``runs``, ``values`` (bytes -> texts and JSON), ``charset``, ``dictionary`` (VRs and
 paths), ``numbers`` (the number a text is searched by), ``model``, ``errors``, ``fallback`` (pydicom in a child).
 
 Warnings: no-preamble, no-transfer-syntax, wrong-transfer-syntax, wrong-group-length, implicit-in-explicit, unknown-vr,
