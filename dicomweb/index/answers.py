@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 
 from dicomweb.index.compiler import Compiler, Matches, in_group
 from dicomweb.index.expressions import Expression, Not
+from dicomweb.index.tables import field, group_column, group_header, group_series, header, header_group, image
 from dicomweb.index.values import bound_path
-from dicomweb.models import GROUP_SIZE, Field, GroupColumn, GroupHeader, GroupSeries, Header, HeaderGroup, Image
+from dicomweb.models import GROUP_SIZE
 
 
 def count(dbsession: Session, expression: Expression) -> int:
@@ -19,7 +20,7 @@ def count(dbsession: Session, expression: Expression) -> int:
     compiler = Compiler(dbsession, expression)
     if isinstance(compiler.expression, Not):
         matches = compiler.matches(compiler.expression.operand)
-        remaining = sa.select(sa.func.sum(HeaderGroup.images)).where(_not_whole(matches)).scalar_subquery()
+        remaining = sa.select(sa.func.sum(header_group.c.images)).where(_not_whole(matches)).scalar_subquery()
         hits = sa.select(sa.func.count()).select_from(matches.hits).scalar_subquery()
         return int(dbsession.scalar(sa.select(sa.func.coalesce(remaining, 0) - hits)) or 0)
     return int(dbsession.scalar(sa.select(compiler.matches().total())) or 0)
@@ -35,22 +36,22 @@ def page(dbsession: Session, expression: Expression, *, limit: int, after: int =
         # A walk over the groups that the operand does not cover, which ends as soon as the page is full.
         matches = compiler.matches(compiler.expression.operand)
         walk = (
-            sa.select(Image.header_key)
-            .select_from(HeaderGroup)
-            .join(Image, in_group(HeaderGroup.id))
+            sa.select(image.c.header_key)
+            .select_from(header_group)
+            .join(image, in_group(header_group.c.id))
             .where(
                 _not_whole(matches),
-                HeaderGroup.id >= after // GROUP_SIZE,
-                Image.header_key > after,
-                Image.header_key.not_in(sa.select(matches.hits.c.key)),
+                header_group.c.id >= after // GROUP_SIZE,
+                image.c.header_key > after,
+                image.c.header_key.not_in(sa.select(matches.hits.c.key)),
             )
         )
-        return list(dbsession.scalars(walk.order_by(HeaderGroup.id, Image.header_key).limit(limit)))
+        return list(dbsession.scalars(walk.order_by(header_group.c.id, image.c.header_key).limit(limit)))
     matches = compiler.matches()
     # Each group has at least one image, and the first one may be used up to its last.
     whole = sa.select(matches.candidates.c.id).where(matches.candidates.c.must, matches.candidates.c.id >= after // GROUP_SIZE)
     first = whole.order_by(matches.candidates.c.id).limit(limit + 1).cte("first").prefix_with("MATERIALIZED")
-    of_whole = compiler.images_of(first).where(Image.header_key > after).order_by(first.c.id, Image.header_key).limit(limit).subquery()
+    of_whole = compiler.images_of(first).where(image.c.header_key > after).order_by(first.c.id, image.c.header_key).limit(limit).subquery()
     hits = sa.select(matches.hits.c.key).where(matches.hits.c.key > after).order_by(matches.hits.c.key).limit(limit).subquery()
     both = sa.union_all(sa.select(of_whole.c.key), sa.select(hits.c.key)).order_by("key").limit(limit)
     return list(dbsession.scalars(both))
@@ -79,19 +80,19 @@ def facet(dbsession: Session, expression: Expression, path: str, limit: int) -> 
     compiler = Compiler(dbsession, expression)
     matches = compiler.matches()
     dialect = compiler.dialect
-    field_id = sa.select(Field.id).where(Field.path == bound_path(path)).scalar_subquery()
+    field_id = sa.select(field.c.id).where(field.c.path == bound_path(path)).scalar_subquery()
     groups = _images_by_group(matches)
     common = (
-        sa.select(sa.func.coalesce(Header.text, Header.folded).label("text"), groups.c.images)
-        .select_from(GroupHeader)
-        .join(groups, groups.c.id == GroupHeader.group_id)
-        .join(Header, Header.id == GroupHeader.header_id)
-        .where(GroupHeader.field_id == field_id)
+        sa.select(sa.func.coalesce(header.c.text, header.c.folded).label("text"), groups.c.images)
+        .select_from(group_header)
+        .join(groups, groups.c.id == group_header.c.group_id)
+        .join(header, header.c.id == group_header.c.header_id)
+        .where(group_header.c.field_id == field_id)
     )
     columns = (
-        sa.select(GroupColumn.group_id, GroupColumn.texts, matches.candidates.c.must)
-        .join(matches.candidates, matches.candidates.c.id == GroupColumn.group_id, isouter=True)
-        .where(GroupColumn.field_id == field_id, GroupColumn.group_id.in_(sa.select(groups.c.id)))
+        sa.select(group_column.c.group_id, group_column.c.texts, matches.candidates.c.must)
+        .join(matches.candidates, matches.candidates.c.id == group_column.c.group_id, isouter=True)
+        .where(group_column.c.field_id == field_id, group_column.c.group_id.in_(sa.select(groups.c.id)))
     )
     opened_columns = columns.cte("columns").prefix_with("MATERIALIZED")
     opened, value, ordinal = dialect.unnest(opened_columns.c.texts)
@@ -132,8 +133,8 @@ def select_series(dbsession: Session, expression: Expression) -> Any:
 
 def _series(dbsession: Session, expression: Expression) -> Any:
     matches = Compiler(dbsession, expression).matches()
-    whole = sa.select(GroupSeries.series_id).join(matches.candidates, matches.candidates.c.id == GroupSeries.group_id).where(matches.candidates.c.must)
-    single = sa.select(Image.series_id).join(matches.hits, matches.hits.c.key == Image.header_key)
+    whole = sa.select(group_series.c.series_id).join(matches.candidates, matches.candidates.c.id == group_series.c.group_id).where(matches.candidates.c.must)
+    single = sa.select(image.c.series_id).join(matches.hits, matches.hits.c.key == image.c.header_key)
     return sa.union(whole, single)
 
 
@@ -144,4 +145,4 @@ def _images_by_group(matches: Matches) -> sa.CTE:
 
 
 def _not_whole(matches: Matches) -> sa.ColumnElement[bool]:
-    return HeaderGroup.id.not_in(sa.select(matches.candidates.c.id).where(matches.candidates.c.must))
+    return header_group.c.id.not_in(sa.select(matches.candidates.c.id).where(matches.candidates.c.must))

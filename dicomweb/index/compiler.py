@@ -45,28 +45,28 @@ from dicomweb.index.expressions import (
     leaves,
     split_pattern,
 )
-from dicomweb.index.values import LAST, PREFIX, Kind, bound, bound_path, fold, header_ids
-from dicomweb.models import (
-    GROUP_SIZE,
-    Field,
-    GroupColumn,
-    GroupHeader,
-    GroupSeries,
-    Header,
-    HeaderGroup,
-    Image,
-    PromotedNumber,
+from dicomweb.index.tables import (
+    field,
+    group_column,
+    group_header,
+    group_series,
+    header,
+    header_group,
+    image,
+    promoted_number,
 )
+from dicomweb.index.values import LAST, PREFIX, Kind, bound, bound_path, fold, header_ids
+from dicomweb.models import GROUP_SIZE
 
 # When more groups than this are to be opened, promoted rows are cheaper than columns.
 MANY_GROUPS = 400
 # How many rows of a field are counted to see where most of its values are.
 _SAMPLE = 200
 
-_GROUP_BITS = GROUP_SIZE.bit_length() - 1
+_GROUP_BITS: sa.ColumnElement[int] = sa.literal_column(str(GROUP_SIZE.bit_length() - 1), sa.Integer)
 # Written out as in the index on it, which a database does not use when they are parameters.
-_HEADER_PREFIX: sa.ColumnElement[str] = sa.func.substr(Header.folded, sa.literal_column("1"), sa.literal_column(str(PREFIX)), type_=sa.Text)
-_HEADER_KIND = Header.id.bitwise_and(sa.literal_column("7"))
+_HEADER_PREFIX: sa.ColumnElement[str] = sa.func.substr(header.c.folded, sa.literal_column("1"), sa.literal_column(str(PREFIX)), type_=sa.Text)
+_HEADER_KIND = header.c.id.bitwise_and(sa.literal_column("7"))
 
 
 class Matches(NamedTuple):
@@ -104,9 +104,9 @@ class Compiler:
     def matches(self, expression: Expression | None = None) -> Matches:
         """Compile the expression, or an operand of it."""
         expression = self.expression if expression is None else expression
-        groups = sa.select(HeaderGroup.id, HeaderGroup.images)
+        groups = sa.select(header_group.c.id, header_group.c.images)
         if self._after >= 0:
-            groups = groups.where(HeaderGroup.id >= self._after // GROUP_SIZE)
+            groups = groups.where(header_group.c.id >= self._after // GROUP_SIZE)
         if isinstance(expression, Between) and self._field(expression).promoted:
             return self._promoted_matches(expression, groups)
         candidates = self._materialised(groups.add_columns(self._must(expression).label("must")).where(self._may(expression)), "candidates")
@@ -115,12 +115,12 @@ class Compiler:
 
     def images_of(self, groups: sa.CTE | sa.Subquery) -> sa.Select[Any]:
         """Select key and group_id of all images of groups."""
-        return sa.select(Image.header_key.label("key"), groups.c.id.label("group_id")).select_from(groups.join(Image, in_group(groups.c.id)))
+        return sa.select(image.c.header_key.label("key"), groups.c.id.label("group_id")).select_from(groups.join(image, in_group(groups.c.id)))
 
     def field_id(self, path: str) -> int | None:
         """Give the id of a path that the expression names, None when nothing has it."""
-        field = self._fields.get(bound_path(path))
-        return field.id if field else None
+        known = self._fields.get(bound_path(path))
+        return known.id if known else None
 
     def _field(self, leaf: PathLeaf) -> _KnownField:
         return self._fields[bound_path(leaf.path)]
@@ -167,78 +167,78 @@ class Compiler:
         return self._whole[id(leaf)]
 
     def _select_whole(self, leaf: Leaf) -> sa.Select[Any]:
-        groups = sa.select(GroupHeader.group_id.label("id"))
+        groups = sa.select(group_header.c.group_id.label("id"))
         match leaf:
             case OfBatches(batch_ids):
-                return sa.select(HeaderGroup.id.label("id")).where(HeaderGroup.batch_id.in_(batch_ids))
+                return sa.select(header_group.c.id.label("id")).where(header_group.c.batch_id.in_(batch_ids))
             case OfSeries(series_ids):
-                other = sa.orm.aliased(GroupSeries)
-                others = sa.exists().where(other.group_id == GroupSeries.group_id, other.series_id.not_in(series_ids))
-                return sa.select(GroupSeries.group_id.label("id")).where(GroupSeries.series_id.in_(series_ids), ~others)
+                other = group_series.alias()
+                others = sa.exists().where(other.c.group_id == group_series.c.group_id, other.c.series_id.not_in(series_ids))
+                return sa.select(group_series.c.group_id.label("id")).where(group_series.c.series_id.in_(series_ids), ~others)
             case OfImages():
                 return groups.where(sa.false())
             case Anywhere(text):
-                found = (GroupHeader.field_id == Header.field_id) & (GroupHeader.header_id == Header.id)
+                found = (group_header.c.field_id == header.c.field_id) & (group_header.c.header_id == header.c.id)
                 mentioned = self.dialect.mentions(fold(text))
-                return groups.join(Header, found).where(sa.literal_column(str(int(Kind.TEXT))) == _HEADER_KIND, mentioned)
+                return groups.join(header, found).where(sa.literal_column(str(int(Kind.TEXT))) == _HEADER_KIND, mentioned)
         field_id = self._field(leaf).id
-        groups = groups.where(GroupHeader.field_id == field_id)
+        groups = groups.where(group_header.c.field_id == field_id)
         match leaf:
             case Exists():
                 return groups
             case Equals(path, text):
-                return groups.where(GroupHeader.header_id.between(*header_ids(bound_path(path), bound(text))))
+                return groups.where(group_header.c.header_id.between(*header_ids(bound_path(path), bound(text))))
             case OneOf(path, texts):
                 ids = [first + kind for text in texts for first, _ in [header_ids(bound_path(path), bound(text))] for kind in Kind]
-                return groups.where(self.dialect.within(GroupHeader.header_id, ids))
-        return groups.join(Header, Header.id == GroupHeader.header_id).where(Header.field_id == field_id, self._header_matches(leaf))
+                return groups.where(self.dialect.within(group_header.c.header_id, ids))
+        return groups.join(header, header.c.id == group_header.c.header_id).where(header.c.field_id == field_id, self._header_matches(leaf))
 
     def _header_matches(self, leaf: Leaf) -> sa.ColumnElement[bool]:
         match leaf:
             case Between(_, low, high):
-                return sa.and_(Header.number.is_not(None), *_within_ends(Header.number, low, high))
+                return sa.and_(header.c.number.is_not(None), *_within_ends(header.c.number, low, high))
             case EqualsFolded(_, text):
                 folded = fold(text)
-                return sa.and_(_HEADER_PREFIX.in_([folded[:PREFIX]]), Header.folded == folded)
+                return sa.and_(_HEADER_PREFIX.between(folded[:PREFIX], folded[:PREFIX]), header.c.folded == folded)
             case Like(_, pattern):
                 prefix = _literal_prefix(pattern)[:PREFIX]
-                return sa.and_(_folded_matches(leaf, Header.folded), *([_HEADER_PREFIX.between(prefix, prefix + LAST)] if prefix else []))
-        return _folded_matches(leaf, Header.folded)
+                return sa.and_(_folded_matches(leaf, header.c.folded), *([_HEADER_PREFIX.between(prefix, prefix + LAST)] if prefix else []))
+        return _folded_matches(leaf, header.c.folded)
 
     def _zone(self, leaf: PathLeaf | Anywhere) -> sa.ColumnElement[bool]:
         """Say of a GroupColumn that it may have a value that matches."""
         if isinstance(leaf, Anywhere):
-            return sa.and_(GroupColumn.words.is_not(None), containing(GroupColumn.words, fold(leaf.text)))
-        zone = [GroupColumn.field_id == self._field(leaf).id]
+            return sa.and_(group_column.c.words.is_not(None), containing(group_column.c.words, fold(leaf.text)))
+        zone = [group_column.c.field_id == self._field(leaf).id]
         match leaf:
             case Between(_, low, high):
-                zone.append(GroupColumn.number_min.is_not(None))
+                zone.append(group_column.c.number_min.is_not(None))
                 if low is not None:
-                    zone.append(GroupColumn.number_max >= low)
+                    zone.append(group_column.c.number_max >= low)
                 if high is not None:
-                    zone.append(GroupColumn.number_min <= high)
+                    zone.append(group_column.c.number_min <= high)
             case Equals(_, text) | EqualsFolded(_, text):
-                zone += [GroupColumn.text_min <= fold(bound(text)), GroupColumn.text_max >= fold(bound(text))]
+                zone += [group_column.c.text_min <= fold(bound(text)), group_column.c.text_max >= fold(bound(text))]
             case OneOf(_, texts):
                 folded = [fold(bound(text)) for text in texts] or [""]
-                zone += [GroupColumn.text_min <= max(folded), GroupColumn.text_max >= min(folded)]
+                zone += [group_column.c.text_min <= max(folded), group_column.c.text_max >= min(folded)]
             case Like(_, pattern):
                 prefix = _literal_prefix(pattern)
-                zone += [GroupColumn.text_min <= prefix + LAST, GroupColumn.text_max >= prefix] if prefix else []
+                zone += [group_column.c.text_min <= prefix + LAST, group_column.c.text_max >= prefix] if prefix else []
             case Contains(_, text):
-                zone.append(sa.or_(GroupColumn.words.is_(None), containing(GroupColumn.words, fold(text))))
+                zone.append(sa.or_(group_column.c.words.is_(None), containing(group_column.c.words, fold(text))))
         return sa.and_(*zone)
 
     def _select_perhaps(self, leaf: Leaf) -> sa.Select[Any]:
         """Select the groups some of whose images may match by themselves."""
         match leaf:
             case OfBatches():
-                return sa.select(HeaderGroup.id).where(sa.false())
+                return sa.select(header_group.c.id).where(sa.false())
             case OfSeries(series_ids):
-                return sa.select(GroupSeries.group_id).where(GroupSeries.series_id.in_(series_ids))
+                return sa.select(group_series.c.group_id).where(group_series.c.series_id.in_(series_ids))
             case OfImages(header_keys):
                 return sa.select(header_keys.subquery().c[0].bitwise_rshift(_GROUP_BITS))
-        return sa.select(GroupColumn.group_id).where(self._zone(leaf))
+        return sa.select(group_column.c.group_id).where(self._zone(leaf))
 
     def _opened(self, leaf: Leaf, part: sa.CTE) -> sa.Subquery:
         """Give key and group_id of the images of part that match by themselves, some of them perhaps twice."""
@@ -247,22 +247,22 @@ class Compiler:
             case OfBatches():
                 return self.images_of(part).where(sa.false()).subquery()
             case OfSeries(series_ids):
-                return self.images_of(part).where(Image.series_id.in_(series_ids)).subquery()
+                return self.images_of(part).where(image.c.series_id.in_(series_ids)).subquery()
             case OfImages(header_keys):
                 keys = header_keys.subquery()
                 group_id = keys.c[0].bitwise_rshift(_GROUP_BITS)
                 return sa.select(keys.c[0].label("key"), group_id.label("group_id")).where(group_id.in_(part_ids)).subquery()
             case Between():
-                array: Any = GroupColumn.numbers
+                array: Any = group_column.c.numbers
             case Equals() | OneOf() | Exists():
-                array = GroupColumn.texts
+                array = group_column.c.texts
             case _:
-                array = sa.type_coerce(sa.func.coalesce(GroupColumn.folded, GroupColumn.texts), GroupColumn.texts.type)
+                array = sa.type_coerce(sa.func.coalesce(group_column.c.folded, group_column.c.texts), group_column.c.texts.type)
         opened, value, ordinal = self.dialect.unnest(array)
         found = (
-            sa.select((GroupColumn.group_id * GROUP_SIZE + ordinal).label("key"), GroupColumn.group_id.label("group_id"))
+            sa.select((group_column.c.group_id * GROUP_SIZE + ordinal).label("key"), group_column.c.group_id.label("group_id"))
             .join(opened, sa.true())
-            .where(self._zone(leaf), GroupColumn.group_id.in_(part_ids), self._value_matches(leaf, value))
+            .where(self._zone(leaf), group_column.c.group_id.in_(part_ids), self._value_matches(leaf, value))
         )
         if not isinstance(leaf, Between) or not self._field(leaf).promoted:
             return found.subquery()
@@ -272,7 +272,7 @@ class Compiler:
         field_id = self._field(leaf).id
         rows = self._promoted_rows(leaf, sa.case((many, field_id))).subquery()
         return sa.union_all(
-            found.where(GroupColumn.field_id == sa.case((sa.not_(many), field_id))),
+            found.where(group_column.c.field_id == sa.case((sa.not_(many), field_id))),
             sa.select(rows.c.key, rows.c.group_id).where(rows.c.group_id.in_(part_ids)),
         ).subquery()
 
@@ -292,8 +292,8 @@ class Compiler:
         return _folded_matches(leaf, value)
 
     def _promoted_rows(self, leaf: Between, field_id: Any) -> sa.Select[Any]:
-        keys = sa.select(PromotedNumber.header_key.label("key"), PromotedNumber.header_key.bitwise_rshift(_GROUP_BITS).label("group_id"))
-        return keys.where(PromotedNumber.field_id == field_id, *_within_ends(PromotedNumber.number, leaf.low, leaf.high))
+        keys = sa.select(promoted_number.c.header_key.label("key"), promoted_number.c.header_key.bitwise_rshift(_GROUP_BITS).label("group_id"))
+        return keys.where(promoted_number.c.field_id == field_id, *_within_ends(promoted_number.c.number, leaf.low, leaf.high))
 
     # What an expression says.
 
@@ -307,7 +307,7 @@ class Compiler:
             case Not(operand):
                 return sa.not_(self._must(operand))
         # One IN, from which a database can start; two of them joined by OR would make it walk over all groups.
-        return HeaderGroup.id.in_(sa.union_all(sa.select(self._whole_groups(expression).c.id), self._select_perhaps(expression)))
+        return header_group.c.id.in_(sa.union_all(sa.select(self._whole_groups(expression).c.id), self._select_perhaps(expression)))
 
     def _must(self, expression: Expression) -> sa.ColumnElement[bool]:
         """Say of a HeaderGroup that all of its images match."""
@@ -318,7 +318,7 @@ class Compiler:
                 return sa.or_(sa.false(), *map(self._must, operands))
             case Not(operand):
                 return sa.not_(self._may(operand))
-        return HeaderGroup.id.in_(sa.select(self._whole_groups(expression).c.id))
+        return header_group.c.id.in_(sa.select(self._whole_groups(expression).c.id))
 
     def _hit(self, expression: Expression, key: Any, group_id: Any, part: sa.CTE) -> sa.ColumnElement[bool]:
         """Say of an image of part that it matches."""
@@ -352,7 +352,7 @@ class Compiler:
         if not isinstance(expression, And | Or | Not):
             opened = self._opened(expression, part)
             return sa.select(opened.c.key, opened.c.group_id).distinct()
-        return self.images_of(part).where(self._hit(expression, Image.header_key, part.c.id, part))
+        return self.images_of(part).where(self._hit(expression, image.c.header_key, part.c.id, part))
 
     def _drives(self, expression: Expression) -> bool:
         return isinstance(expression, PathLeaf) and not isinstance(expression, Exists) and self._field(expression).varies
@@ -362,7 +362,7 @@ class Compiler:
         candidates = self._materialised(groups.add_columns(sa.true().label("must")).where(self._must(leaf)), "candidates")
         rows = self._promoted_rows(leaf, self._field(leaf).id)
         if self._after >= 0:
-            rows = rows.where(PromotedNumber.header_key > self._after)
+            rows = rows.where(promoted_number.c.header_key > self._after)
         found = rows.subquery()
         hits = sa.select(found.c.key, found.c.group_id).distinct().where(found.c.group_id.not_in(sa.select(candidates.c.id)))
         return Matches(candidates, self._materialised(hits, "hits"))
@@ -373,7 +373,7 @@ class Compiler:
 
 def in_group(group_id: Any) -> sa.ColumnElement[bool]:
     """Say of an Image that it belongs to a group; a range of the unique key, never an equality on a computed group."""
-    return Image.header_key.between(group_id * GROUP_SIZE, group_id * GROUP_SIZE + (GROUP_SIZE - 1))
+    return image.c.header_key.between(group_id * GROUP_SIZE, group_id * GROUP_SIZE + (GROUP_SIZE - 1))
 
 
 def _known_fields(dbsession: Session, paths: Collection[str]) -> dict[str, _KnownField]:
@@ -381,11 +381,11 @@ def _known_fields(dbsession: Session, paths: Collection[str]) -> dict[str, _Know
         return {}
 
     def some(column: Any) -> Any:
-        rows = sa.select(sa.literal_column("1")).where(column == Field.id).limit(_SAMPLE).correlate(Field).subquery()
+        rows = sa.select(sa.literal_column("1")).where(column == field.c.id).limit(_SAMPLE).correlate(field).subquery()
         return sa.select(sa.func.count()).select_from(rows).scalar_subquery()
 
-    varies = some(GroupColumn.field_id) >= some(GroupHeader.field_id)
-    found = sa.select(Field.path, Field.id, Field.promoted, varies).where(dialect_of(dbsession).within(Field.path, paths))
+    varies = some(group_column.c.field_id) >= some(group_header.c.field_id)
+    found = sa.select(field.c.path, field.c.id, field.c.promoted, varies).where(dialect_of(dbsession).within(field.c.path, paths))
     return {path: _KnownField(*known) for path, *known in dbsession.execute(found)}
 
 

@@ -15,8 +15,9 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from dicomweb.index.tables import header
 from dicomweb.index.values import PREFIX
-from dicomweb.models import Header, NumberArray
+from dicomweb.models import NumberArray
 
 # The advisory lock of the dictionary.
 DICTIONARY_LOCK = int.from_bytes(b"dicomweb", "big") >> 1
@@ -159,12 +160,12 @@ class _SQLite:
         return sa.cast(sa.bindparam(None, orjson.dumps(number).decode(), sa.Text), sa.Double)
 
     def mentions(self, folded: str) -> sa.ColumnElement[bool]:
-        found = containing(Header.folded, folded)
+        found = containing(header.c.folded, folded)
         if len(folded) < 3:
             return found
         phrase = '"' + folded.replace('"', '""') + '"'
         words = sa.table("header_words", sa.column("rowid", sa.Integer), sa.column("folded", sa.Text))
-        return Header.id.in_(sa.select(words.c.rowid).where(words.c.folded.op("MATCH")(phrase))) & found
+        return header.c.id.in_(sa.select(words.c.rowid).where(words.c.folded.op("MATCH")(phrase))) & found
 
     def by_code_point(self, text: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
         return text
@@ -230,7 +231,7 @@ class _PostgreSQL:
         return sa.bindparam(None, number, sa.Double)
 
     def mentions(self, folded: str) -> sa.ColumnElement[bool]:
-        return containing(Header.folded, folded)
+        return containing(header.c.folded, folded)
 
     def by_code_point(self, text: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
         return sa.collate(text, "C")

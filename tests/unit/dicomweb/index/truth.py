@@ -110,7 +110,7 @@ def random_leaf(drawn: random.Random, images: Sequence[Sequence[Value]]) -> Expr
     if chance < 0.55:
         return EqualsFolded(value.path, value.text.swapcase())
     if chance < 0.6:
-        return OneOf(value.path, tuple(drawn.choice(drawn.choice(images)).text for _ in range(3)) + (value.text,))
+        return OneOf(value.path, (value.text, *(drawn.choice(drawn.choice(images)).text for _ in range(3))))
     if chance < 0.68:
         return Exists(value.path)
     if chance < 0.78:
