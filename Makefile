@@ -8,9 +8,8 @@ READY_DEV := $(VENV)/.ready-dev
 FRONTEND := dicomweb/static/dist/.ready
 
 # Node builds the front end; where the machine has none that is new enough, a wheel brings one.
-COMMA := ,
 NODE_EXTRA := $(shell node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' \
-	2>/dev/null && command -v npm >/dev/null || echo ',node')
+	2>/dev/null && command -v npm >/dev/null || echo node)
 
 SETUP := setup.py pyproject.toml
 SOURCES := $(filter-out %/node_modules,$(wildcard frontend/* frontend/src/* frontend/public/*))
@@ -52,12 +51,12 @@ $(BIN)/python:
 # Two stamps, so that `make run` after `make test` installs nothing, and neither does the other way round twice.
 $(READY): $(SETUP) | $(BIN)/python
 	@echo "Installing the packages (this takes a minute the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(patsubst $(COMMA)%,%,$(NODE_EXTRA))]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.$(NODE_EXTRA:%=[%])'
 	@touch $@
 
 $(READY_DEV): $(SETUP) | $(BIN)/python
 	@echo "Installing the packages and the developers' tools (this takes a minute the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev$(NODE_EXTRA)]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev$(NODE_EXTRA:%=,%)]'
 	@touch $(READY) $@
 
 $(FRONTEND): $(SOURCES) dicomweb/assets.py | $(READY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -71,7 +72,7 @@ def migrate(ini: Path) -> None:
 @click.option("--generate", is_flag=True, help="Make a random password and show it, instead of asking for one.")
 @click.pass_obj
 def password(ini: Path, generate: bool) -> None:
-    """Set a new lockdown password; the running application takes it at once."""
+    """Set a new lockdown password. It is in force at once, and every browser has to give it again."""
     settings = load(ini)
     if settings["lockdown.password"]:
         raise click.ClickException("The password is given by lockdown.password (DICOMWEB_PASSWORD); change it there.")
@@ -81,9 +82,26 @@ def password(ini: Path, generate: bool) -> None:
     try:
         supervisor.make_folders(settings)
         passwords.set_password(settings, text)
+        _end_sessions(settings)
     except (passwords.PasswordRefused, supervisor.CannotStart) as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"The new password: {text}" if generate else "The new password is set.")
+
+
+def _end_sessions(settings: Settings) -> None:
+    import sqlalchemy as sa
+
+    from dicomweb.db import make_engine, work
+    from dicomweb.models import WebSession
+
+    engine = make_engine(settings.database_url)
+    try:
+        # Before the first start there is nobody to send away.
+        if sa.inspect(engine).has_table(WebSession.__tablename__):
+            with work(engine) as dbsession:
+                dbsession.execute(sa.delete(WebSession))
+    finally:
+        engine.dispose()
 
 
 @commands.command()
@@ -94,9 +112,9 @@ def health(ini: Path, program: str) -> None:
     settings = load(ini)
     from dicomweb.health import complaint
 
-    if text := complaint(settings, program):
+    if text := complaint(settings, program, now=datetime.now(UTC)):
         raise click.ClickException(text)
-    click.echo(f"{program} is alive.")
+    click.echo(f"The {program} {'are' if program == 'workers' else 'is'} alive.")
 
 
 @commands.command()

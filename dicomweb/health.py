@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import urllib.error
 import urllib.request
-from datetime import UTC, datetime
+from datetime import datetime
 
 from dicomweb import jobs, watching
 from dicomweb.db import make_engine, work
@@ -14,15 +14,15 @@ from dicomweb.settings import Settings, reachable_host
 ANSWER_SECONDS = 5.0
 
 
-def complaint(settings: Settings, program: str) -> str | None:
+def complaint(settings: Settings, program: str, *, now: datetime) -> str | None:
     """Say in one sentence why a program of this machine is not well; None when it is."""
     match program:
         case "web":
             return _web(settings)
         case "workers":
-            return _workers(settings)
+            return _workers(settings, now)
         case _:
-            status = watching.status(settings)
+            status = watching.status(settings, now=now)
             return None if status.active else status.sentence
 
 
@@ -39,11 +39,11 @@ def _web(settings: Settings) -> str | None:
     return None
 
 
-def _workers(settings: Settings) -> str | None:
+def _workers(settings: Settings, now: datetime) -> str | None:
     engine = make_engine(settings.database_url)
     try:
         with work(engine, read_only=True) as dbsession:
-            here = [worker for worker in jobs.alive_workers(dbsession, now=datetime.now(UTC)) if worker.name.startswith(f"{socket.gethostname()}:")]
+            here = [worker for worker in jobs.alive_workers(dbsession, now=now) if worker.name.startswith(f"{socket.gethostname()}:")]
     finally:
         engine.dispose()
     return None if here else "No worker of this machine has given a sign of life lately."

@@ -10,7 +10,9 @@ from typing import Any
 
 import waitress
 
+from dicomweb import passwords
 from dicomweb.settings import SettingError, Settings
+from dicomweb.supervisor import CannotStart, make_folders
 
 # No page and no call of the API takes more; what is larger would be spooled to a disk before anybody is asked who he is.
 MAX_BODY_BYTES = 16 << 20
@@ -20,7 +22,11 @@ def serve(global_config: dict[str, str], **_options: str) -> Callable[[Any], Non
     """Give the function that serves an application; ``[server:main]`` of the ini file names this one."""
     try:
         settings = Settings.load(global_config["__file__"])
-    except SettingError as error:
+        make_folders(settings)
+        # `dicomweb run` has done this before; where the web server is started alone nobody else would.
+        if new_password := passwords.ensure(settings):
+            sys.stderr.write(f"The password is {new_password} (shown only now; `dicomweb password` sets another one).\n")
+    except (SettingError, CannotStart, passwords.PasswordRefused) as error:
         sys.exit(str(error))
 
     def serve_application(application: Any) -> None:

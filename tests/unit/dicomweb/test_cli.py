@@ -1,3 +1,5 @@
+import socket
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -5,6 +7,8 @@ from click.testing import CliRunner, Result
 
 from dicomweb import passwords
 from dicomweb.cli import commands, markdown_table
+from dicomweb.db import make_engine, work
+from dicomweb.models import WebSession, Worker
 from dicomweb.settings import SETTINGS, Settings
 
 
@@ -65,6 +69,17 @@ def test_a_generated_password_is_shown_once_and_is_in_force(ini: Path) -> None:
     assert passwords.verify(kept(ini), text)
 
 
+def test_a_new_password_sends_every_browser_away(ini: Path, database_url: str) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    engine = make_engine(database_url)
+    with work(engine) as dbsession:
+        dbsession.add(WebSession(token_hash="x", created_at=now, expires_at=now))
+    assert dicomweb(ini, "password", "--generate", DICOMWEB_DATABASE_URL=database_url).exit_code == 0
+    with work(engine) as dbsession:
+        assert dbsession.query(WebSession).count() == 0
+    engine.dispose()
+
+
 def test_a_bad_password_is_refused_with_the_reason(ini: Path) -> None:
     done = dicomweb(ini, "password", typed="short\nshort\n")
     assert done.exit_code == 1
@@ -82,3 +97,20 @@ def test_health_says_why_the_web_server_is_not_alive(ini: Path) -> None:
     done = dicomweb(ini, "health", "web", DICOMWEB_PORT="1")
     assert done.exit_code == 1
     assert "http://127.0.0.1:1/health does not answer" in done.output
+
+
+def test_health_says_that_no_worker_and_no_watcher_is_alive(ini: Path, database_url: str) -> None:
+    for program, sentence in (("workers", "No worker of this machine"), ("watcher", "The watcher is not running")):
+        done = dicomweb(ini, "health", program, DICOMWEB_DATABASE_URL=database_url)
+        assert done.exit_code == 1
+        assert sentence in done.output
+
+
+def test_health_finds_a_worker_of_this_machine(ini: Path, database_url: str) -> None:
+    engine = make_engine(database_url)
+    now = datetime.now(UTC)
+    with work(engine) as dbsession:
+        dbsession.add(Worker(name=f"{socket.gethostname()}:1", started_at=now, seen_at=now))
+    engine.dispose()
+    done = dicomweb(ini, "health", "workers", DICOMWEB_DATABASE_URL=database_url)
+    assert (done.exit_code, done.output) == (0, "The workers are alive.\n")

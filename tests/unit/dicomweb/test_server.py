@@ -27,3 +27,21 @@ def test_a_wrong_setting_ends_pserve_with_one_sentence(tmp_path: Path) -> None:
     ini.write_text("[app:main]\nweb.port = none\n")
     with pytest.raises(SystemExit, match=r"web\.port"):
         serve({"__file__": str(ini)})
+
+
+@pytest.mark.parametrize("bad", ["changeme", "short"])
+def test_a_bad_password_ends_pserve_with_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: str) -> None:
+    ini = tmp_path / "some.ini"
+    ini.write_text("[app:main]\n")
+    monkeypatch.setenv("DICOMWEB_PASSWORD", bad)
+    with pytest.raises(SystemExit, match="password"):
+        serve({"__file__": str(ini)})
+
+
+def test_a_web_server_that_is_started_alone_tells_its_first_password_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ini = tmp_path / "some.ini"
+    ini.write_text("[app:main]\n")
+    serve({"__file__": str(ini)})
+    assert "The password is " in capsys.readouterr().err
+    serve({"__file__": str(ini)})
+    assert capsys.readouterr().err == ""
