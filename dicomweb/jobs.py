@@ -240,7 +240,7 @@ def retry(dbsession: Session, job: Job, *, now: datetime) -> bool:
 
 def counts(dbsession: Session) -> dict[str, int]:
     """How many jobs there are of each status."""
-    rows = {status: count for status, count in dbsession.execute(sa.select(Job.status, sa.func.count()).group_by(Job.status))}
+    rows = dict(dbsession.execute(sa.select(Job.status, sa.func.count()).group_by(Job.status)).all())
     return {status: rows.get(status, 0) for status in ("queued", "running", "done", "failed")}
 
 

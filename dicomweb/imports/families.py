@@ -90,9 +90,7 @@ def _add_series(dbsession: Session, missing: dict[tuple[str, str], headers.Heade
     study_keys = dict(
         dbsession.execute(
             sa.select(Study.study_instance_uid, Study.id).where(Study.study_instance_uid.in_(sorted(studies)))
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     insert_missing(
         dbsession,
