@@ -35,8 +35,9 @@ check: $(READY_DEV) ## Lint, check types, check the import contracts.
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: $(READY_DEV) ## Run the benchmarks.
-	$(BIN)/python -m benchmarks
+bench: $(READY_DEV) ## Run the benchmarks; CORPUS=folder says which DICOM files are imported.
+	$(BIN)/python -m benchmarks.headers
+	$(BIN)/python -m benchmarks.imports --corpus "$(or $(CORPUS),$(shell $(BIN)/python -c 'import pydicom; print(pydicom.__path__[0])')/data)"
 
 setup: $(READY_DEV) $(FRONTEND) ## Only set up: virtual environment, packages, front end.
 
