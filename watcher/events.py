@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import pyinotify
 
-# What it logs carries folder names, which may be names of patients; its handler writes past our log format.
+# What it logs carries folder names, which may be names of patients. (A filter, because logging's set-up from an ini file
+# puts everything else of a logger back.)
 _pyinotify_log = logging.getLogger("pyinotify")
 _pyinotify_log.handlers.clear()
-_pyinotify_log.addHandler(logging.NullHandler())
-_pyinotify_log.propagate = False
+_pyinotify_log.addFilter(lambda _record: False)
 
 _ROOT_MASK = (
     pyinotify.IN_CREATE
@@ -30,7 +30,7 @@ _ROOT_MASK = (
     | pyinotify.IN_MOVE_SELF
     | pyinotify.IN_ONLYDIR
 )
-_FOLDER_MASK = pyinotify.IN_CLOSE_WRITE | pyinotify.IN_MOVED_TO | pyinotify.IN_ONLYDIR
+_FOLDER_MASK = pyinotify.IN_CLOSE_WRITE | pyinotify.IN_MOVED_TO | pyinotify.IN_ATTRIB | pyinotify.IN_ONLYDIR
 _ROOT_IS_GONE = pyinotify.IN_DELETE_SELF | pyinotify.IN_MOVE_SELF | pyinotify.IN_UNMOUNT | pyinotify.IN_IGNORED
 _READ_BYTES = 1 << 18
 _HEAD = struct.Struct("iIII")
@@ -39,6 +39,7 @@ MOVED_IN = "moved in"
 MADE = "made"
 LEFT = "left"
 WRITTEN = "written"
+TOUCHED = "touched"
 LOST = "lost"
 
 
@@ -46,7 +47,7 @@ class Event(NamedTuple):
     """Something happened.
 
     what: MOVED_IN, MADE (created) or LEFT (deleted or moved away) for a path directly below a root; WRITTEN for a file
-    directly in a watched folder that was closed after writing or moved there; LOST when anything may have happened.
+    directly in a watched folder that was closed after writing or moved there; TOUCHED when only its times changed; LOST when anything may have happened.
     """
 
     what: str
@@ -147,6 +148,8 @@ class Listener:
                 self._numbers.pop(self._folders.pop(number), None)
             elif mask & (pyinotify.IN_CLOSE_WRITE | pyinotify.IN_MOVED_TO):
                 self._events.append(Event(WRITTEN, os.path.join(self._folders[number], name)))
+            elif name:
+                self._events.append(Event(TOUCHED, os.path.join(self._folders[number], name)))
 
 
 class _Handler(pyinotify.ProcessEvent):

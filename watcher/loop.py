@@ -135,7 +135,7 @@ class Watcher:
         self._count_spent = 0.0
         self._count_again = 0.0
         self._reported: list[batches.Waiting] = []
-        self._report_again = True
+        self._report_again = self._recount = True
         self._database = BackOff()
         self._scan_due = self._full_due = self._sign_due = self._rested = 0.0
 
@@ -200,11 +200,12 @@ class Watcher:
                     self._arrivals.made(event.path)
                 case events.LEFT:
                     self._arrivals.left(event.path)
-                case events.WRITTEN:
+                case events.WRITTEN | events.TOUCHED:
                     folder, _, name = event.path.rpartition("/")
                     if name != self._sentinel:
                         continue
-                    self._arrivals.sentinel_closed(folder)
+                    if event.what == events.WRITTEN:
+                        self._arrivals.sentinel_closed(folder)
             paths.add(event.path)
         if paths:
             self._scan_due = min(self._scan_due, self._rested)
@@ -217,7 +218,7 @@ class Watcher:
         began = self._clock()
         self._scan_due = self._full_due = began + self._scan_seconds
         if full:
-            self._report_again = True
+            self._report_again = self._recount = True
             self._refused.clear()
         for root in self._roots:
             self._look_at(root, began)
@@ -225,7 +226,7 @@ class Watcher:
         moving = self._take_events(0.0)
         self._remember()
         self._decide(moving)
-        self._start_counting(again=full or self._quiet_seconds > 0)
+        self._start_counting()
         ended = self._clock()
         self._rested = ended + max(SHORTEST_REST, REST_FACTOR * (ended - began))
         if moving:
@@ -406,6 +407,7 @@ class Watcher:
             raise
         except SQLAlchemyError as error:
             log.error("A folder cannot become a batch (%s).", type(error).__name__)
+            self._scan_due = self._rested
             self._refused[claim] = f"It cannot become a batch ({type(error).__name__}); the watcher's log tells when."
 
     def _report(self, waiting: list[batches.Waiting]) -> None:
@@ -446,7 +448,7 @@ class Watcher:
         self._census[entry.path] = (entry, counting.census)
         counting.close()
 
-    def _start_counting(self, *, again: bool) -> None:
+    def _start_counting(self) -> None:
         # What is new or has other entries than before is counted soon; everything else again with each full scan.
         if self._to_count:
             return
@@ -458,11 +460,12 @@ class Watcher:
         ]
         changed = [entry for entry in waiting if not self._is_counted(entry)]
         if self._clock() < self._count_again:
-            if changed:
+            if changed or self._recount:
                 self._scan_due = min(self._scan_due, self._count_again)
             return
-        self._count_spent = 0.0
+        again = self._recount or self._quiet_seconds > 0
         self._to_count.extend((entry, Counting(entry.path)) for entry in (waiting if again else changed))
+        self._recount, self._count_spent = False, 0.0
 
     def _is_counted(self, entry: Entry) -> bool:
         counted = self._census.get(entry.path)
