@@ -1,4 +1,4 @@
-"""Find images, series and studies: lists with exact counts, in a constant number of statements whatever the page.
+"""Find images, series, studies and header elements: lists with exact counts, in a constant number of statements whatever the page.
 
 How many images a series has is read from ``group_series``, which the header index keeps exact, and never counted from
 the image table.
@@ -6,19 +6,25 @@ the image table.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from pydicom.datadict import keyword_for_tag
 from sqlalchemy.orm import Session, joinedload
 
+from dicomweb import index
 from dicomweb.listing import Page, take_page
 from dicomweb.models import GROUP_SIZE, GroupSeries, HeaderGroup, Image, Outcome, Patient, Series, Study
 
 # Written as text and not bound, because SQLite uses a partial index only when its condition is in the statement itself.
 _OPEN = Image.status != sa.literal_column("'DONE'")
+
+_PUBLIC_TAG = re.compile(r"[0-9A-F]{8}")
 
 
 class SeriesRow(NamedTuple):
@@ -26,6 +32,16 @@ class SeriesRow(NamedTuple):
 
     series: Series
     images: int
+
+
+class HeaderRow(NamedTuple):
+    """A path that some image has: its keyword (empty without one), how many images have it, and a few values."""
+
+    path: str
+    keyword: str
+    vr: str
+    images: int
+    examples: tuple[str, ...]
 
 
 class StudyRow(NamedTuple):
@@ -132,6 +148,33 @@ def list_studies(
         statement = statement.where(Study.study_instance_uid == study_instance_uid)
     page = take_page(dbsession, statement, Study.id, number=number, size=size, newest_first=newest_first)
     return replace(page, rows=study_rows(dbsession, page.rows))
+
+
+def list_headers(dbsession: Session, *, text: str = "", number: int, size: int) -> Page:
+    """List header elements as ``HeaderRow``, in the order of their paths.
+
+    text: only those whose path begins with it, or whose keyword contains it, in any case. A page is put together from
+    ``index.MOST_FIELDS`` paths at a time.
+    """
+    wanted, prefix = text.casefold(), text.upper()
+    paths = [
+        path
+        for path in index.field_paths(dbsession)
+        if not text or path.upper().startswith(prefix) or wanted in keyword_of(path).casefold()
+    ]
+    shown = paths[(number - 1) * size : number * size]
+    rows = []
+    for start in range(0, len(shown), index.MOST_FIELDS):
+        for found in index.summarise_fields(dbsession, shown[start : start + index.MOST_FIELDS]):
+            rows.append(HeaderRow(found.path, keyword_of(found.path), found.vr, found.images, found.examples))
+    return Page(len(paths), number, size, rows)
+
+
+@lru_cache(maxsize=100_000)
+def keyword_of(path: str) -> str:
+    """Give the keyword of the last element of a path (PS3.6); empty for a private or unknown one."""
+    tag = path.rpartition("/")[2]
+    return keyword_for_tag(int(tag, 16)) if _PUBLIC_TAG.fullmatch(tag) else ""
 
 
 def series_of_batch(dbsession: Session, batch_id: int, limit: int) -> list[SeriesRow]:

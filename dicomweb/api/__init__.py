@@ -16,12 +16,11 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from pyramid.httpexceptions import HTTPException
 
-from dicomweb.api import arrivals, batches, errors, images, jobs, openapi, series, state
+from dicomweb.api import arrivals, batches, errors, headers, images, jobs, openapi, series, state
 from dicomweb.security import Permission
 
-MODULES = (batches, arrivals, images, series, jobs, state)
+MODULES = (batches, arrivals, images, headers, series, jobs, state)
 
 
 def _render(value: Any, system: dict[str, Any]) -> bytes:

@@ -109,10 +109,13 @@ def delete_batch(request: Any) -> dict[str, Any]:
 def retry_batch(request: Any) -> dict[str, Any]:
     """Import the failed files of a batch again. Files in conflict have been imported, and stay as they are."""
     batch = request.context.batch
+    if batch.deleting:
+        raise Refused(409, _BEING_DELETED)
     chunk_files = request.registry.settings["dicomweb"]["import.chunk_files"]
     try:
         retried = batches.retry(request.dbsession, batch, chunk_files=chunk_files, now=datetime.now(UTC))
     except BatchGone:
+        # Somebody else deleted it meanwhile.
         raise Refused(409, _BEING_DELETED) from None
     request.response.status_int = 202
     return {"retried": retried, "batch_url": address(request, "batches", batch.id)}

@@ -1,7 +1,7 @@
 """The Swagger 2.0 document, made from the services that are routed, and the page that shows it.
 
 cornice_swagger does most of it. What it cannot do is added here: nullable and named definitions, references inside arrays,
-64-bit numbers, the type ``file``, how one identifies oneself.
+64-bit numbers, files, how one identifies oneself.
 """
 
 from __future__ import annotations
@@ -93,9 +93,17 @@ def document(registry: Any, script_name: str = "") -> dict[str, Any]:
 
 def _complete(operation: dict[str, Any]) -> None:
     operation["produces"] = ["application/json"]
+    for parameter in operation.get("parameters", ()):
+        # Swagger 2.0 knows an example of a schema, but not of a parameter.
+        if "example" in parameter:
+            parameter["x-example"] = parameter.pop("example")
+        if parameter["type"] == "string" and "enum" not in parameter and "pattern" not in parameter:
+            # What ``requests.checked`` and ``types.Words`` refuse.
+            parameter.update(minLength=1, pattern=r"^[^\x00]+$")
     for answer in operation["responses"].values():
         if answer.get("schema") == {"$ref": f"#/definitions/{File.__name__}"}:
-            answer["schema"] = {"type": "file"}
+            # Swagger 2.0 also has the type ``file``, which validators do not know.
+            answer["schema"] = {"type": "string", "format": "binary"}
             operation["produces"] = ["application/dicom", "application/json"]
         elif "schema" in answer:
             answer["schema"].pop("title", None)

@@ -137,7 +137,10 @@ class HeaderFilters(Paging):
     """The parameters of the list of header elements."""
 
     text = filter_of(
-        text("Only elements whose path begins with this text, or whose keyword contains it.", example="SliceThick")
+        text(
+            "Only elements whose path begins with this text, or whose keyword contains it, in upper or lower case.",
+            example="SliceThick",
+        )
     )
 
 
@@ -453,7 +456,7 @@ def page_of(item: type[Schema]) -> type[Schema]:
 
 
 class File(Schema):
-    """The bytes of a DICOM file; in the document they have the type ``file``."""
+    """The bytes of a DICOM file; in the document they are binary text."""
 
 
 class Answer(colander.MappingSchema):
@@ -463,6 +466,7 @@ class Answer(colander.MappingSchema):
 _REFUSALS = {
     400: "Something in the request is wrong; each entry says what.",
     401: "The password is needed: HTTP Basic with any user name, or the cookie of a browser session.",
+    403: "This is not allowed; with the lockdown off, also any request that is not to an address of this machine itself.",
     404: "There is no such thing.",
     409: "It cannot be done in the present state.",
     413: "The body of the request is too large.",
@@ -471,7 +475,7 @@ _REFUSALS = {
     500: "The application failed.",
     503: "The database cannot be reached; try again later.",
 }
-ALWAYS = (400, 401, 429, 500, 503)
+ALWAYS = (400, 401, 403, 429, 500, 503)
 
 
 def answers(body: type[Schema] | None, description: str, *refusals: int, status: int = 200) -> dict[str, Answer]:
