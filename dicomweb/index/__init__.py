@@ -44,13 +44,22 @@ from dicomweb.index.expressions import (
     everything,
 )
 from dicomweb.index.groups import Member, Prepared, prepare
-from dicomweb.index.reading import read_headers, read_meta
+from dicomweb.index.reading import (
+    MOST_FIELDS,
+    FieldSummary,
+    count_fields,
+    field_paths,
+    list_fields,
+    read_headers,
+    read_meta,
+    summarise_fields,
+)
 from dicomweb.index.values import fold
 from dicomweb.index.writing import UnknownFields, delete_groups, ensure_fields, promote, remove_images, write
 
 __all__ = [
-    "MARK", "And", "Anywhere", "Between", "Contains", "Equals", "EqualsFolded", "Exists", "Expression", "ExpressionTooLarge", "Like",
-    "Member", "Not", "OfBatches", "OfImages", "OfSeries", "OneOf", "Or", "Prepared", "UnknownFields", "count", "count_series",
-    "delete_groups", "ensure_fields", "everything", "extra_ddl", "facet", "fold", "keys", "page", "prepare", "promote",
-    "read_headers", "read_meta", "remove_images", "select_keys", "select_series", "series_of", "write",
+    "MARK", "MOST_FIELDS", "And", "Anywhere", "Between", "Contains", "Equals", "EqualsFolded", "Exists", "Expression", "ExpressionTooLarge", "FieldSummary", "Like",
+    "Member", "Not", "OfBatches", "OfImages", "OfSeries", "OneOf", "Or", "Prepared", "UnknownFields", "count", "count_fields", "count_series",
+    "delete_groups", "ensure_fields", "everything", "extra_ddl", "facet", "field_paths", "fold", "keys", "list_fields", "page", "prepare", "promote",
+    "read_headers", "read_meta", "remove_images", "select_keys", "select_series", "series_of", "summarise_fields", "write",
 ]  # fmt: skip
