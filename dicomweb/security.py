@@ -299,7 +299,8 @@ def lock_tween(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any], 
     """Turn away whoever has not given the password, before any route or resource is looked up."""
 
     def tween(request: Any) -> Any:
-        if not is_open(request.path_info) and request.identity is None:
+        # Not request.path_info, which fails on an address that is no text.
+        if not is_open(request.environ.get("PATH_INFO", "")) and request.identity is None:
             raise HTTPForbidden("The password is needed.")
         return handler(request)
 

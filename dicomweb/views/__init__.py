@@ -59,6 +59,7 @@ def add_globals(event: Any) -> None:
     settings = request.registry.settings["dicomweb"]
     event["asset_url"] = _asset_url
     event["lockdown"] = settings["lockdown.mode"]
+    event["here"] = request.environ["PATH_INFO"]
     event["now"] = datetime.now(UTC)
     event["batch_sentences"] = BATCH_STATUS
     event["image_sentences"] = IMAGE_STATUS

@@ -61,7 +61,7 @@ def _outcomes(context: BatchResource, request: Any, kinds: tuple[str, ...]) -> d
     code = request.GET.get("code", "")
     of_batch = (Outcome.batch_id == batch.id, Outcome.kind.in_(kinds))
     grouped = sa.select(Outcome.code, sa.func.count()).where(*of_batch).group_by(Outcome.code)
-    codes = dbsession.execute(grouped.order_by(sa.func.count().desc(), Outcome.code).limit(CODES_SHOWN)).tuples().all()
+    codes = dbsession.execute(grouped.order_by(sa.func.count().desc(), Outcome.code).limit(CODES_SHOWN)).all()
     wanted = sa.select(Outcome).where(*of_batch)
     page = take_page(
         dbsession,

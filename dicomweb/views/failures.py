@@ -51,14 +51,14 @@ def show_forbidden(context: Any, request: Any) -> Any:
         return Response(status=401, headers={"HX-Refresh": "true"}, content_type="text/plain")
     if request.method not in ("GET", "HEAD"):
         return see_other(request, "/login", message="again")
-    path = request.path_qs
+    path = quote(request.environ["PATH_INFO"].encode("latin-1")) + (f"?{request.query_string}" if request.query_string else "")
     return SeeOther(location="/login" if path == "/" else f"/login?next={quote(path, safe='/')}")
 
 
 @exception_view_config(context=BadCSRFToken, renderer="failure.jinja2")
 def show_old_page(context: Any, request: Any) -> Any:
     """Say that a page was open for too long."""
-    if request.path_info == "/login":
+    if request.environ["PATH_INFO"] == "/login":
         return see_other(request, "/login", message="again")
     return _failure(request, 400, "The page was open for too long. Go back, load it again, and try again.")
 
