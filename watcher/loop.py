@@ -284,7 +284,7 @@ class Watcher:
             del self._watched[path]
         # What is not a batch yet comes first, because it is what somebody waits for.
         for path in sorted(folders.keys() - self._watched.keys(), key=lambda path: path in self._known):
-            if len(self._watched) >= MOST_WATCHED_FOLDERS:
+            if len(self._watched) >= MOST_WATCHED_FOLDERS and not (path not in self._known and self._make_room()):
                 break
             try:
                 self._listener.watch_folder(path)
@@ -297,6 +297,15 @@ class Watcher:
             self._watched[path] = folders[path]
             # What was written before we listened is found by one more look.
             self._scan_due = min(self._scan_due, self._clock() + SHORTEST_REST)
+
+    def _make_room(self) -> bool:
+        # A batch gives way to what waits: its sentinel, touched again, is found by the next full scan.
+        path = next((path for path in self._watched if path in self._known), None)
+        if path is None or self._listener is None:
+            return False
+        self._listener.forget(path)
+        del self._watched[path]
+        return True
 
     # Judge, claim, report.
 

@@ -710,6 +710,35 @@ def test_many_imported_folders_cost_neither_queries_nor_counting(place: Place, m
     assert len(statements) <= 2
 
 
+def test_imported_folders_give_way_to_what_waits_when_too_many_are_watched(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("watcher.loop.MOST_WATCHED_FOLDERS", 3)
+    for number in range(3):
+        (place.fill(f"{number}") / ".done").touch()
+    place.until(lambda: len(place.names()) == 3)
+    place.look_closely()
+    knee = place.fill("knee")
+    place.until(lambda: "knee" in place.reasons())
+    place.turn(0.3)
+    monkeypatch.setattr("watcher.arrivals.SENTINEL_SECONDS", 3600)
+    (knee / ".done").touch()
+    place.ahead = timedelta()
+    place.until(lambda: "knee" in place.names())
+
+
+def test_a_folder_whose_sentinel_comes_by_a_rename_is_complete_at_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("watcher.arrivals.SENTINEL_SECONDS", 3600)
+    knee = place.fill("knee")
+    place.until(lambda: "knee" in place.reasons())
+    place.turn(0.3)
+    (knee / ".done.part").touch()
+    (knee / ".done.part").rename(knee / ".done")
+    place.until(lambda: place.names() == ["knee"])
+
+
 # The program.
 
 

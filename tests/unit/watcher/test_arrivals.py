@@ -205,7 +205,9 @@ def test_a_folder_that_was_made_where_another_one_was_moved_in_waits(scene: Scen
 def test_an_empty_folder_that_was_moved_in_waits_also_when_it_gets_files(scene: Scene) -> None:
     scene.arrivals.moved_in("/data/knee")
     scene.look(folder())
-    assert scene.judge(folder(), census=EMPTY) == Verdict(WAITS, reason="Empty folder: put files into it, then write .done.")
+    assert scene.judge(folder(), census=EMPTY) == Verdict(
+        WAITS, reason="Empty folder: put files into it, then write .done."
+    )
     scene.look(folder())
     assert scene.judge(folder()) == Verdict(WAITS, reason="Waits for .done to be written into it.")
 

@@ -40,7 +40,15 @@ def test_a_look_tells_kinds_apart_and_follows_nothing(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(root / "socket"))
         seen = look(root)
-    kinds = {"folder": FOLDER, "file": FILE, "link": LINK, "loop": LINK, "dangling": LINK, "fifo": SPECIAL, "socket": SPECIAL}
+    kinds = {
+        "folder": FOLDER,
+        "file": FILE,
+        "link": LINK,
+        "loop": LINK,
+        "dangling": LINK,
+        "fifo": SPECIAL,
+        "socket": SPECIAL,
+    }
     assert {name: entry.kind for name, entry in seen.items()} == kinds
     assert seen["file"].size == 5
     assert seen["link"].sentinel_ns is None

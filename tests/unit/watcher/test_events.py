@@ -96,7 +96,9 @@ def test_a_full_queue_is_told_as_lost_events(root: Path, listener: Listener) -> 
 
 
 @pytest.mark.parametrize("how", ["removed", "moved away"])
-def test_a_root_that_goes_away_is_told_and_can_be_watched_again(tmp_path: Path, root: Path, listener: Listener, how: str) -> None:
+def test_a_root_that_goes_away_is_told_and_can_be_watched_again(
+    tmp_path: Path, root: Path, listener: Listener, how: str
+) -> None:
     if how == "removed":
         root.rmdir()
     else:

@@ -75,7 +75,9 @@ def test_what_is_wrong_is_said_in_one_sentence(state: Settings, presence: Presen
     assert "not all watched folders" in watching.status(state, now=NOW).sentence
     presence.show("The database is away.", [], now=NOW)
     assert watching.status(state, now=NOW).sentence == "The database is away."
-    assert "busy or stuck since 2026-01-02 12:00:00 UTC" in watching.status(state, now=NOW + timedelta(minutes=5)).sentence
+    assert (
+        "busy or stuck since 2026-01-02 12:00:00 UTC" in watching.status(state, now=NOW + timedelta(minutes=5)).sentence
+    )
 
 
 def test_a_second_watcher_is_refused(state: Settings, presence: Presence) -> None:
@@ -155,7 +157,9 @@ def test_a_killed_watcher_gives_its_lock_back(state: Settings) -> None:
         "from dicomweb.settings import Settings; from watcher.presence import Presence\n"
         "Presence(Settings({}, environ={}, here=Path(sys.argv[1])), now=datetime.now(UTC)); print('ready', flush=True); input()"
     )
-    process = subprocess.Popen([sys.executable, "-c", program, str(state.here)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(state.here)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     with process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
