@@ -16,7 +16,7 @@ import ctypes
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,8 +29,16 @@ class BytesMissing(Exception):
     """The bytes of an image cannot be read; the text says why, without a path."""
 
 
-class StorageFull(Exception):
+class StorageFailed(Exception):
+    """The storage cannot be written; nothing of the chunk was stored. No OSError, which would be taken for one of the source."""
+
+
+class StorageFull(StorageFailed):
     """There is no room left to store files; nothing of the chunk was stored."""
+
+
+# What the text of every StorageFailed begins with.
+CANNOT_STORE = "Files cannot be stored"
 
 
 class FileRange(NamedTuple):
@@ -86,11 +94,25 @@ class Storage:
 
     def write_pack(self, batch_id: int, job_id: int, attempt: int) -> PackWriter:
         """Begin the pack of one attempt of a job, removing what earlier attempts of it left behind."""
+        self.remove_left(batch_id, job_id)
+        return PackWriter(self, f"{batch_id}/{job_id}-{attempt}.pack")
+
+    def remove_left(self, batch_id: int, job_id: int) -> None:
+        """Remove the packs that attempts of an unfinished job left behind when their worker died."""
         folder = self.root / str(batch_id)
         for left in folder.glob(f"{job_id}-*.pack"):
-            if left.name != f"{job_id}-{attempt}.pack":
-                left.unlink(missing_ok=True)
-        return PackWriter(self, f"{batch_id}/{job_id}-{attempt}.pack")
+            left.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+    def erase_strays(self, batch_id: int, kept: Collection[str]) -> None:
+        """Remove the packs of a batch that are not among those that are kept."""
+        folder = self.root / str(batch_id)
+        for pack in folder.glob("*.pack"):
+            if f"{batch_id}/{pack.name}" not in kept:
+                pack.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
     def range(self, name: str, offset: int, length: int) -> FileRange:
         """Tell where the bytes of one file are."""
@@ -150,35 +172,29 @@ class PackWriter:
         self._kept = 0
 
     def append(self, data: bytes) -> int:
-        """Append one file and give its offset. Raises StorageFull."""
+        """Append one file and give its offset. Raises StorageFailed."""
         fd = self._open()
         offset = self._end
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-        except OSError as error:
-            raise _full(error) from error
+        _write(fd, data)
         self._end += len(data)
         self._kept += 1
         return offset
 
     def append_blocks(self, blocks: Iterator[bytes]) -> FileRange:
-        """Append one file that comes in blocks; give where it lies. Raises StorageFull and whatever ``blocks`` raises."""
+        """Append one file that comes in blocks; give where it lies. Raises StorageFailed and whatever ``blocks`` raises."""
         fd = self._open()
         offset = self._end
         try:
             for block in blocks:
-                view = memoryview(block)
-                while view:
-                    view = view[os.write(fd, view) :]
+                _write(fd, block)
                 self._end += len(block)
-        except BaseException as error:
-            os.ftruncate(fd, offset)
-            os.lseek(fd, offset, os.SEEK_SET)
-            self._end = offset
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise _full(error) from error
+        except BaseException:
+            if self._kept == 0:
+                self.abandon()
+            else:
+                os.ftruncate(fd, offset)
+                os.lseek(fd, offset, os.SEEK_SET)
+                self._end = offset
             raise
         self._kept += 1
         return self._storage.range(self.name, offset, self._end - offset)
@@ -194,35 +210,46 @@ class PackWriter:
             self._storage.discard(self.name, offset, length)
 
     def close(self) -> None:
-        """Make the pack durable. Raises StorageFull."""
+        """Make the pack durable. Raises StorageFailed."""
         if self._fd is None:
             return
         try:
             if self._storage.sync:
                 os.fdatasync(self._fd)
         except OSError as error:
-            raise _full(error) from error
+            raise _failure(error) from error
         finally:
             os.close(self._fd)
             self._fd = None
         self._storage.sync_folder(self._storage.path(self.name).parent)
 
     def abandon(self) -> None:
-        """Remove the pack."""
+        """Remove the pack; what is appended afterwards begins a new one."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+        self._end = self._kept = 0
         self._storage.discard(self.name)
 
     def _open(self) -> int:
         if self._fd is None:
             path = self._storage.path(self.name)
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+                self._fd = self._create(path)
             except OSError as error:
-                raise _full(error) from error
+                raise _failure(error) from error
         return self._fd
+
+    def _create(self, path: Path) -> int:
+        while True:
+            if not path.parent.is_dir():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._storage.sync_folder(path.parent.parent)
+            try:
+                return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+            except FileNotFoundError:
+                # Another chunk of the batch gave its only pack up, and took the empty folder with it.
+                continue
 
 
 def _pread(fd: int, length: int, offset: int) -> bytes:
@@ -235,10 +262,19 @@ def _pread(fd: int, length: int, offset: int) -> bytes:
     return data
 
 
-def _full(error: OSError) -> Exception:
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except OSError as error:
+        raise _failure(error) from error
+
+
+def _failure(error: OSError) -> StorageFailed:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return StorageFull("The disk of the state folder is full.")
-    return error
+        return StorageFull(f"{CANNOT_STORE}: the disk of the state folder is full.")
+    return StorageFailed(f"{CANNOT_STORE} in the state folder: {error.strerror}.")
 
 
 def _load_fallocate() -> ctypes._NamedFuncPointer | None:

@@ -23,12 +23,12 @@ from dicomweb.imports.outcomes import NoImage, add_outcomes, outcome
 from dicomweb.imports.reading import Candidate, Reader
 from dicomweb.imports.sources import pack_fragments
 from dicomweb.models import OUTCOME_KIND, Batch, Image, Job, Pack
-from dicomweb.storage import PackWriter
+from dicomweb.storage import CANNOT_STORE, PackWriter
 
 _COLLISIONS = 8
 
 
-# After so many attempts of a chunk that ended its worker, the chunk is cut in two, until the one bad file is alone.
+# After so many failed attempts of a chunk it is cut in two, until the one file that ends its worker is alone.
 _SPLIT_AFTER = 2
 
 
@@ -56,7 +56,7 @@ class Known(NamedTuple):
 def import_chunk(importer: Importer, job: Job) -> None:
     """Import the files of one chunk and end its job, in one transaction.
 
-    Raises Stopping, storage.StorageFull, jobs.LeaseLost, batches.BatchGone; then nothing of the chunk was kept.
+    Raises Stopping, storage.StorageFailed, jobs.LeaseLost, batches.BatchGone; then nothing of the chunk was kept.
     """
     first, last = job.payload["first"], job.payload["last"]
     with importer.work() as dbsession:
@@ -69,6 +69,7 @@ def import_chunk(importer: Importer, job: Job) -> None:
             .where(Image.batch_id == batch.id, Image.id.between(first, last), Image.status != "DONE")
             .order_by(Image.id)
         ).all()
+    importer.storage.remove_left(batch.id, job.id)
     if job.attempts > _SPLIT_AFTER and _split(importer, job, [image for image, _ in rows]):
         return
     pack = importer.storage.write_pack(batch.id, job.id, job.attempts)
@@ -89,8 +90,11 @@ def import_chunk(importer: Importer, job: Job) -> None:
 
 
 def _split(importer: Importer, job: Job, images: Sequence[Image]) -> bool:
-    """Cut a chunk in two that keeps ending its worker; a file that does it alone is given up."""
+    """Cut a chunk in two that keeps failing; a file that alone ends its worker is given up. False: try it as it is."""
     now = importer.clock()
+    if (job.error or "").startswith(CANNOT_STORE):
+        # No file is to blame.
+        return False
     if len(images) > 1:
         middle = len(images) // 2
         with importer.work() as dbsession:
@@ -104,7 +108,7 @@ def _split(importer: Importer, job: Job, images: Sequence[Image]) -> bool:
                     now=now,
                 )
         return True
-    if images and job.attempts >= importer.settings["jobs.max_attempts"]:
+    if images and job.error == jobs.WORKER_DIED and job.attempts >= importer.settings["jobs.max_attempts"]:
         image = images[0]
         refused = NoImage(
             image.id,
@@ -154,6 +158,10 @@ def _commit_chunk(
             with importer.work() as dbsession:
                 _write_chunk(dbsession, importer, job, batch, pack, verdicts, refused, existing, series, prepared)
             return
+        except (batches.BatchGone, jobs.LeaseLost):
+            with importer.work() as dbsession:
+                removals.forget_childless(dbsession, series.values())
+            raise
         except (_Overtaken, index.UnknownFields):
             continue
         except Exception as error:
@@ -198,10 +206,9 @@ def _write_chunk(
                 zip(fresh, keys, strict=True), key=lambda pair: (pair[0].candidate.sop_instance_uid, pair[0].version)
             )
         ]
-        table = Image.__table__
         update = (
-            sa.update(table)
-            .where(table.c.id == sa.bindparam("row"))
+            sa.update(_IMAGE)
+            .where(_IMAGE.c.id == sa.bindparam("row"))
             .values({name: sa.bindparam(name) for name in rows[0] if name != "row"})
         )
         dbsession.connection().execute(update, rows)

@@ -12,7 +12,7 @@ _OS_ERRORS = {
     errno.EACCES: ("permission-denied", "The importer may not read this file."),
     errno.EPERM: ("permission-denied", "The importer may not read this file."),
     errno.ENOENT: ("file-gone", "The file is no longer there."),
-    errno.ENOTDIR: ("file-gone", "The file is no longer there."),
+    errno.ENOTDIR: ("not-a-file", "A folder above this file is a link or a file now; links are not followed."),
     errno.ELOOP: ("not-a-file", "This is a symbolic link; links are not followed."),
     errno.ENXIO: ("not-a-file", "This is not a file."),
     errno.ENAMETOOLONG: ("name-too-long", "The path of the file is too long."),

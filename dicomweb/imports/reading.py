@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from dicomweb import headers
+from dicomweb.headers.fallback import read_with_pydicom
 from dicomweb.imports.folders import Folder, Refused, refusal
 from dicomweb.imports.importer import Importer
 from dicomweb.imports.outcomes import NoImage
@@ -62,7 +64,7 @@ class Reader:
         )
 
     def read(self, image: Image, pack_name: str | None) -> Candidate | NoImage:
-        """Read one file. Raises StorageFull."""
+        """Read one file. Raises StorageFailed."""
         try:
             if pack_name is not None:
                 return self._adopt(image, self._storage.range(pack_name, image.pack_offset or 0, image.size or 0))
@@ -110,7 +112,7 @@ class Reader:
             data += more
         if len(data) != size:
             raise Refused("changed-while-reading", "The file changed while it was read; it was probably not complete.")
-        header = self._header(image, data, size, None)
+        header = self._header(data)
         if header.is_dicomdir:
             return self._dicomdir(image, size)
         uid = identity(header)
@@ -134,7 +136,7 @@ class Reader:
         def pread(offset: int, length: int) -> bytes:
             return os.pread(fd, length, offset)
 
-        header = self._header(image, os.pread(fd, _HEAD_BYTES, 0), size, pread)
+        header = headers.read_header(os.pread(fd, _HEAD_BYTES, 0), size=size, pread=pread, limits=self._limits)
         if header.is_dicomdir:
             return self._dicomdir(image, size)
         uid = identity(header)
@@ -147,7 +149,11 @@ class Reader:
         return Candidate(image.id, image.path, size, digest.digest(), header, uid, None, offset)
 
     def _adopt(self, image: Image, source: FileRange) -> Candidate | NoImage:
-        header = self._header(image, source.pread(0, min(source.length, WHOLE_FILE_BYTES)), source.length, source.pread)
+        if source.length <= WHOLE_FILE_BYTES:
+            header = self._header(source.read())
+        else:
+            head = source.pread(0, _HEAD_BYTES)
+            header = headers.read_header(head, size=source.length, pread=source.pread, limits=self._limits)
         return Candidate(
             image.id,
             image.path,
@@ -159,15 +165,15 @@ class Reader:
             image.pack_offset,
         )
 
-    def _header(
-        self, image: Image, data: bytes, size: int, pread: Callable[[int, int], bytes] | None
-    ) -> headers.Header:
+    def _header(self, data: bytes) -> headers.Header:
         try:
-            return headers.read_header(data, size=size, pread=pread, limits=self._limits)
+            return headers.read_header(data, limits=self._limits)
         except headers.Unreadable:
-            if size > WHOLE_FILE_BYTES or pread is not None:
-                raise
-            return headers.read_with_pydicom(data, limits=self._limits)
+            # In memory, because the file itself may be another one by now.
+            with open(os.memfd_create("header"), "wb") as copy:
+                copy.write(data)
+                copy.flush()
+                return read_with_pydicom(Path(f"/proc/{os.getpid()}/fd/{copy.fileno()}"), limits=self._limits)
 
     def withdraw(self, candidate: Candidate) -> None:
         """Take the bytes of a candidate back that does not become an image."""

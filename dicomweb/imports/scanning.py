@@ -54,13 +54,14 @@ def scan_batch(importer: Importer, job: Job) -> None:
     chunks = cut(files, importer.settings["import.chunk_files"], importer.settings["workers.count"])
     with importer.work() as dbsession:
         jobs.finish(dbsession, job, now=now)
-        batches.add_files(dbsession, batch.id, rows, chunks=chunks, now=now)
-        notes = [outcome(entry.path, entry.kind, entry.code, entry.message, entry.size) for entry in others]
-        add_outcomes(dbsession, batch.id, notes, now)
         skipped = sum(entry.kind == "skipped" for entry in others)
+        # First, because it locks the batch: the ids of two scans of one batch must not mix, as chunks are ranges of ids.
         batches.record_scan(
             dbsession, batch.id, found=len(entries), failed=len(others) - skipped, skipped=skipped, now=now
         )
+        batches.add_files(dbsession, batch.id, rows, chunks=chunks, now=now)
+        notes = [outcome(entry.path, entry.kind, entry.code, entry.message, entry.size) for entry in others]
+        add_outcomes(dbsession, batch.id, notes, now)
 
 
 def walk(root: str, below: str, *, sentinel: str | None) -> Iterator[Entry]:
