@@ -22,7 +22,7 @@ from kombu.utils.limits import TokenBucket
 from dicomweb import batches, jobs
 from dicomweb.imports import Importer, Stopping
 from dicomweb.models import Job
-from dicomweb.storage import StorageFull
+from dicomweb.storage import StorageFailed
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class Worker(ConsumerMixin):
         self._importer = importer
         self._handlers = handlers
         self._lease = importer.settings["jobs.lease_seconds"]
+        self._job_id: int | None = None
         self._next_look = 0.0
         self._next_sweep = 0.0
         importer.stopping = lambda: self.should_stop
@@ -85,7 +86,7 @@ class Worker(ConsumerMixin):
         """Do the job that a message names, then acknowledge it: after the commit, and after a failure too."""
         try:
             job_id = body.get("job") if isinstance(body, dict) else None
-            if isinstance(job_id, int):
+            if isinstance(job_id, int) and 0 < job_id < 1 << 63:
                 self.work_on(lambda dbsession, **claim: jobs.claim(dbsession, job_id, **claim))
         finally:
             message.ack()
@@ -108,7 +109,11 @@ class Worker(ConsumerMixin):
         if job is None:
             return False
         log.info("job %s %s of batch %s, attempt %s", job.id, job.kind, job.batch_id, job.attempts)
-        self._handle(job)
+        self._job_id = job.id
+        try:
+            self._handle(job)
+        finally:
+            self._job_id = None
         return True
 
     def _claim(self, claim: Callable[..., Job | None]) -> Job | None:
@@ -134,7 +139,7 @@ class Worker(ConsumerMixin):
         except batches.BatchGone:
             log.info("job %s: its batch is deleted", job.id)
             self._guarded(lambda: self._end(job, jobs.finish))
-        except StorageFull as error:
+        except StorageFailed as error:
             self._failed(job, str(error))
         except Exception as error:  # a broken job must not end the worker; it is tried again, then shown as failed
             log.exception("job %s %s failed", job.id, job.kind)
@@ -167,7 +172,8 @@ class Worker(ConsumerMixin):
 
     def _renew(self) -> None:
         with self._importer.work() as dbsession:
-            jobs.renew(dbsession, worker=self.name, lease=self._lease, now=self._importer.clock())
+            now = self._importer.clock()
+            jobs.renew(dbsession, worker=self.name, job_id=self._job_id, lease=self._lease, now=now)
 
     def _leave(self) -> None:
         limit = self._importer.settings["jobs.max_attempts"]
