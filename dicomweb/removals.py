@@ -91,6 +91,8 @@ def delete_some(dbsession: Session, job: Job, *, now: datetime) -> bool:
     change(dbsession, sa.delete(Outcome).where(Outcome.batch_id == batch_id))
     change(dbsession, sa.delete(Job).where(Job.batch_id == batch_id, Job.id != job.id))
     change(dbsession, sa.delete(Batch).where(Batch.id == batch_id))
+    # A worker that died, or came too late, may have left some of its chunk that never got an image.
+    forget_childless(dbsession)
     return True
 
 
@@ -100,6 +102,9 @@ def _delete(dbsession: Session, images: Sequence[Image], *, now: datetime, serie
     heirs = _bequeath(dbsession, images, now=now)
     forget_images(dbsession, ids, now=now, keep_bytes_of=heirs)
     change(dbsession, sa.update(Outcome).where(Outcome.other_image_id.in_(ids)).values(other_image_id=None))
+    # Duplicates within the batch itself inherit nothing: people see the file as one image, and removed it.
+    twins = sa.update(Outcome).where(Outcome.image_id.in_(ids), Outcome.kind == "duplicate")
+    change(dbsession, twins.values(image_id=None))
     forget_childless(dbsession, {*series, *(image.series_id for image in images if image.series_id is not None)})
 
 
@@ -123,6 +128,11 @@ def _bequeath(dbsession: Session, images: Sequence[Image], *, now: datetime) -> 
     for twin in twins:
         by_batch[twin.batch_id].append(twin)
     for batch_id, outcomes in sorted(by_batch.items()):
+        try:
+            batches.reopen(dbsession, batch_id, notices=len(outcomes), now=now)
+        except batches.BatchGone:
+            # Somebody began to delete that batch a moment ago; it needs no heirs any more.
+            continue
         rows = []
         for outcome in outcomes:
             image = by_id[outcome.image_id or 0]
@@ -140,7 +150,6 @@ def _bequeath(dbsession: Session, images: Sequence[Image], *, now: datetime) -> 
                 inherited.add(image.id)
                 row.update(size=image.size, sha256=image.sha256, pack_id=image.pack_id, pack_offset=image.pack_offset)
             rows.append(row)
-        batches.reopen(dbsession, batch_id, notices=len(rows), now=now)
         change(dbsession, sa.delete(Outcome).where(Outcome.id.in_([outcome.id for outcome in outcomes])))
         batches.add_files(dbsession, batch_id, rows, chunks=[(0, len(rows))], now=now)
     return inherited
@@ -174,19 +183,27 @@ def forget_images(
         jobs.enqueue(dbsession, "discard_bytes", {}, now=now)
 
 
-def forget_childless(dbsession: Session, series_ids: Collection[int]) -> None:
-    """Remove those of some series that have no image any more, and studies and patients left empty by that."""
-    ids = sorted(series_ids)
-    studies = set(dbsession.scalars(sa.select(Series.study_key).where(Series.id.in_(ids))))
-    change(
-        dbsession, sa.delete(Series).where(Series.id.in_(ids), ~sa.exists().where(GroupSeries.series_id == Series.id))
-    )
-    patients = set(dbsession.scalars(sa.select(Study.patient_key).where(Study.id.in_(studies))))
-    change(dbsession, sa.delete(Study).where(Study.id.in_(studies), ~sa.exists().where(Series.study_key == Study.id)))
-    change(
-        dbsession,
-        sa.delete(Patient).where(Patient.id.in_(patients), ~sa.exists().where(Study.patient_key == Patient.id)),
-    )
+def forget_childless(dbsession: Session, series_ids: Collection[int] | None = None) -> None:
+    """Remove those of some series (of all) that have no image any more, and studies and patients that are empty then."""
+    of_series: sa.ColumnElement[bool] = sa.true()
+    of_studies: sa.ColumnElement[bool] = sa.true()
+    of_patients: sa.ColumnElement[bool] = sa.true()
+    if series_ids is not None:
+        ids = sorted(series_ids)
+        of_series = Series.id.in_(ids)
+        studies = set(dbsession.scalars(sa.select(Series.study_key).where(of_series)))
+        of_studies = Study.id.in_(studies)
+        of_patients = Patient.id.in_(set(dbsession.scalars(sa.select(Study.patient_key).where(of_studies))))
+    childless = ~sa.exists().where(GroupSeries.series_id == Series.id)
+    change(dbsession, sa.delete(Series).where(of_series, childless))
+    change(dbsession, sa.delete(Study).where(of_studies, ~sa.exists().where(Series.study_key == Study.id)))
+    change(dbsession, sa.delete(Patient).where(of_patients, ~sa.exists().where(Study.patient_key == Patient.id)))
+
+
+def erase_strays(dbsession: Session, storage: Storage, batch_id: int) -> None:
+    """Erase what died workers left of a batch that is being deleted: packs without a row. Heirs keep those with one."""
+    kept = dbsession.scalars(sa.select(Pack.name).where(Pack.name.startswith(f"{batch_id}/")))
+    storage.erase_strays(batch_id, set(kept))
 
 
 def erase_discarded(dbsession: Session, storage: Storage) -> bool:

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from dicomweb import imports, jobs, removals
 from dicomweb.imports import Importer, Stopping
+from dicomweb.imports.importer import batch_of
 from dicomweb.models import Job
 
 # How long done jobs stay in the table, for people who want to know what happened.
@@ -22,6 +23,7 @@ def delete_batch(importer: Importer, job: Job) -> None:
         with importer.work() as dbsession:
             gone = removals.delete_some(dbsession, job, now=importer.clock())
             if gone:
+                removals.erase_strays(dbsession, importer.storage, batch_of(job))
                 jobs.finish(dbsession, job, now=importer.clock())
 
 

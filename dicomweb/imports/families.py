@@ -43,6 +43,10 @@ _SERIES = {
 }
 
 
+# Beyond any honest value, and three of them, of characters of four bytes, within the 2,704 bytes PostgreSQL can index.
+_LONGEST = 200
+
+
 def ensure_series(importer: Importer, found: Sequence[headers.Header]) -> dict[tuple[str, str], int]:
     """Give the id of each (StudyInstanceUID, SeriesInstanceUID) of some headers, adding rows that are missing.
 
@@ -104,5 +108,4 @@ def _patient_key(patient: dict[str, str]) -> tuple[str, str, str]:
 
 
 def _texts(header: headers.Header, columns: dict[str, str]) -> dict[str, str]:
-    # Beyond any honest value, but within what an index can hold.
-    return {column: header.value(path)[:512] for column, path in columns.items()}
+    return {column: header.value(path)[:_LONGEST] for column, path in columns.items()}
