@@ -54,24 +54,34 @@ def claim_arrival(dbsession: Session, path: str, *, stamp: str, now: datetime, n
 
     The arrival is its path and its stamp, so that the same one can never become two batches.
     """
-    key = arrival_key(path, stamp)
-    if dbsession.scalar(sa.select(Batch.id).where(Batch.arrival_key == key)) is not None:
-        return None
-    batch = Batch(
-        name=_free_name(dbsession, name or os.path.basename(path)),
+    batch = _new_batch(
+        dbsession,
+        name or os.path.basename(path),
         source="folder",
         path=path,
-        arrival_key=key,
-        status="NEW",
+        arrival_key=arrival_key(path, stamp),
         open_scans=1,
         created_at=now,
         modified_at=now,
     )
-    dbsession.add(batch)
-    dbsession.flush()
+    if batch is None:
+        return None
     change(dbsession, sa.delete(Arrival).where(Arrival.path == path))
     jobs.enqueue(dbsession, "scan_batch", {"below": ""}, batch_id=batch.id, now=now)
     return batch
+
+
+def _new_batch(dbsession: Session, wanted: str, *, arrival_key: str, **columns: Any) -> Batch | None:
+    while dbsession.scalar(sa.select(Batch.id).where(Batch.arrival_key == arrival_key)) is None:
+        batch = Batch(name=_free_name(dbsession, wanted), arrival_key=arrival_key, status="NEW", **columns)
+        try:
+            with dbsession.begin_nested():
+                dbsession.add(batch)
+        except sa.exc.IntegrityError:
+            # Another process took the name or the arrival at this very moment; look again.
+            continue
+        return batch
+    return None
 
 
 def arrival_key(path: str, stamp: str) -> str:

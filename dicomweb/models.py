@@ -109,6 +109,8 @@ class Batch(Base):
     """What arrived together: one dropped folder, one upload, one STOW request, one DIMSE association."""
 
     __tablename__ = "batch"
+    # An address names one batch for ever, so the ids of removed rows must not come again; so with images and jobs.
+    __table_args__ = {"sqlite_autoincrement": True}
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     name: Mapped[str] = mapped_column(sa.Text, unique=True)
@@ -210,6 +212,7 @@ class Image(Base):
             postgresql_where=sa.text("status <> 'DONE'"),
             sqlite_where=sa.text("status <> 'DONE'"),
         ),
+        {"sqlite_autoincrement": True},
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
@@ -299,6 +302,7 @@ class Job(Base):
             sqlite_where=sa.text("status IN ('queued','running')"),
         ),
         sa.Index("ix_job_status_id", "status", "id"),
+        {"sqlite_autoincrement": True},
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)

@@ -78,6 +78,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_batch")),
         sa.UniqueConstraint("arrival_key", name=op.f("uq_batch_arrival_key")),
         sa.UniqueConstraint("name", name=op.f("uq_batch_name")),
+        sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_batch_status"), "batch", ["status"], unique=False)
 
@@ -176,6 +177,7 @@ def upgrade() -> None:
         sa.Column("finished_at", MOMENT, nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job")),
+        sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_job_batch_id"), "job", ["batch_id"], unique=False)
     op.create_index(
@@ -267,6 +269,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["batch_id"], ["batch.id"], name=op.f("fk_image_batch_id_batch")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_image")),
         sa.UniqueConstraint("header_key", name=op.f("uq_image_header_key")),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_image_batch_id_id", "image", ["batch_id", "id"], unique=False)
     op.create_index(
