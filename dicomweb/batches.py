@@ -7,6 +7,7 @@ list of batches answer without counting rows.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -17,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from dicomweb import jobs
 from dicomweb.db import change
-from dicomweb.models import Arrival, Batch, Image, Job, Outcome, Series, Study, escape_path
+from dicomweb.models import Arrival, Batch, Claim, Image, Job, Outcome, Series, Study, escape_path
 
 # An outcome with this code stands for a whole folder; to retry it means to scan again.
 FOLDER_UNREADABLE = "folder-unreadable"
@@ -54,51 +55,51 @@ def claim_arrival(dbsession: Session, path: str, *, stamp: str, now: datetime, n
 
     The arrival is its path and its stamp, so that the same one can never become two batches.
     """
+    try:
+        with dbsession.begin_nested():
+            dbsession.add(Claim(path_sha256=_path_sha256(path), stamp=stamp))
+    except sa.exc.IntegrityError:
+        return None
     batch = _new_batch(
         dbsession,
         name or os.path.basename(path),
         source="folder",
         path=path,
-        arrival_key=arrival_key(path, stamp),
         open_scans=1,
         created_at=now,
         modified_at=now,
     )
-    if batch is None:
-        return None
     change(dbsession, sa.delete(Arrival).where(Arrival.path == path))
     jobs.enqueue(dbsession, "scan_batch", {"below": ""}, batch_id=batch.id, now=now)
     return batch
 
 
-def _new_batch(dbsession: Session, wanted: str, *, arrival_key: str, **columns: Any) -> Batch | None:
-    while dbsession.scalar(sa.select(Batch.id).where(Batch.arrival_key == arrival_key)) is None:
-        batch = Batch(name=_free_name(dbsession, wanted), arrival_key=arrival_key, status="NEW", **columns)
+def _new_batch(dbsession: Session, wanted: str, **columns: Any) -> Batch:
+    while True:
+        batch = Batch(name=_free_name(dbsession, wanted), status="NEW", **columns)
         try:
             with dbsession.begin_nested():
                 dbsession.add(batch)
         except sa.exc.IntegrityError:
-            # Another process took the name or the arrival at this very moment; look again.
+            # Another process took the name at this very moment; look again.
             continue
         return batch
-    return None
-
-
-def arrival_key(path: str, stamp: str) -> str:
-    """Name an arrival: where it is and what said that it was complete."""
-    return f"{escape_path(path)}\n{stamp}"
 
 
 def claimed_stamps(dbsession: Session, paths: Sequence[str]) -> dict[str, set[str]]:
-    """Tell for each path the stamps under which it became a batch."""
+    """Tell for each path the stamps under which it became a batch, also one that was deleted since."""
     stamps: dict[str, set[str]] = {path: set() for path in paths}
-    for start in range(0, len(paths), 500):
-        some = sa.select(Batch.path, Batch.arrival_key).where(
-            Batch.path.in_(paths[start : start + 500]), Batch.arrival_key.is_not(None)
-        )
-        for path, key in dbsession.execute(some):
-            stamps[path or ""].add((key or "").rpartition("\n")[2])
+    by_hash = {_path_sha256(path): path for path in paths}
+    hashes = sorted(by_hash)
+    for start in range(0, len(hashes), 500):
+        some = sa.select(Claim.path_sha256, Claim.stamp).where(Claim.path_sha256.in_(hashes[start : start + 500]))
+        for path_sha256, stamp in dbsession.execute(some):
+            stamps[by_hash[path_sha256]].add(stamp)
     return stamps
+
+
+def _path_sha256(path: str) -> bytes:
+    return hashlib.sha256(os.fsencode(path)).digest()
 
 
 def report_arrivals(dbsession: Session, seen: Sequence[Waiting], *, now: datetime) -> None:

@@ -118,9 +118,6 @@ class Batch(Base):
         sa.Text, default="folder", doc="Through which door: folder, upload, stow, dimse."
     )
     path: Mapped[str | None] = mapped_column(FilePath, doc="The folder the files of this batch lie in.")
-    arrival_key: Mapped[str | None] = mapped_column(
-        sa.Text, unique=True, doc="Path and sentinel stamp; makes one arrival one batch."
-    )
     status: Mapped[str] = mapped_column(sa.Text, default="NEW", index=True)
     open_scans: Mapped[int] = mapped_column(
         sa.Integer, default=1, doc="Folders still to be listed and cut into chunks."
@@ -141,6 +138,19 @@ class Batch(Base):
     byte_count: Mapped[int] = mapped_column(sa.BigInteger, default=0, doc="Bytes of the images.")
 
     outcomes: Mapped[list[Outcome]] = relationship(back_populates="batch", lazy="raise", passive_deletes=True)
+
+
+class Claim(Base):
+    """An arrival that was made a batch. It outlives the batch: a deleted one must not be imported again by the next scan."""
+
+    __tablename__ = "claim"
+
+    path_sha256: Mapped[bytes] = mapped_column(
+        sa.LargeBinary(32), primary_key=True, doc="Of the path: the name of a folder may be the name of a patient."
+    )
+    stamp: Mapped[str] = mapped_column(
+        sa.Text, primary_key=True, doc="What said that the folder was complete, and when."
+    )
 
 
 class Patient(Base):

@@ -62,7 +62,6 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("path", sa.Text(), nullable=True),
-        sa.Column("arrival_key", sa.Text(), nullable=True),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("open_scans", sa.Integer(), nullable=False),
         sa.Column("deleting", sa.Boolean(), nullable=False),
@@ -76,12 +75,17 @@ def upgrade() -> None:
         sa.Column("notice_count", sa.Integer(), nullable=False),
         sa.Column("byte_count", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_batch")),
-        sa.UniqueConstraint("arrival_key", name=op.f("uq_batch_arrival_key")),
         sa.UniqueConstraint("name", name=op.f("uq_batch_name")),
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_batch_status"), "batch", ["status"], unique=False)
 
+    op.create_table(
+        "claim",
+        sa.Column("path_sha256", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("stamp", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("path_sha256", "stamp", name=op.f("pk_claim")),
+    )
     op.create_table(
         "discard",
         sa.Column("id", BIG_ID, nullable=False),
@@ -373,5 +377,6 @@ def downgrade() -> None:
     op.drop_table("group_column")
     op.drop_table("field")
     op.drop_table("discard")
+    op.drop_table("claim")
     op.drop_table("batch")
     op.drop_table("arrival")
