@@ -10,6 +10,7 @@ REQUIREMENTS = [
     "cornice>=6.1,<7",
     "cornice_swagger==1.0.1",
     "colander>=2,<3",
+    "plaster>=1.1,<2",
     "plaster_pastedeploy>=1,<2",
     "waitress>=3.0.2,<4",
     # pkg_resources for pyramid and cornice, which do not declare it; from 80.9 on every process would print a warning.
@@ -44,7 +45,6 @@ REQUIREMENTS = [
     "limits>=5,<6",
     "sentry-sdk>=2.75,<3",
     "click>=8.1,<9",
-    "setproctitle>=1.3,<2",
 ]
 
 # What the test suite imports.
@@ -58,6 +58,8 @@ TEST = [
     "schemathesis>=4.3,<5",
     "openapi-spec-validator>=0.7,<1",
     "playwright>=1.55,<2",
+    "beautifulsoup4>=4.12,<5",
+    "jsonschema>=4.20,<5",
     "PyYAML>=6,<7",
     "import-linter>=2.5,<3",
 ]
