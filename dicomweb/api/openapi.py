@@ -6,6 +6,7 @@ cornice_swagger does most of it. What it cannot do is added here: nullable and n
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import colander
@@ -22,8 +23,10 @@ from pyramid.csrf import get_csrf_token
 from dicomweb.api.requests import service
 from dicomweb.api.schemas import File
 from dicomweb.api.types import Flag, Whole, Words
-from dicomweb.assets import asset_url
+from dicomweb.assets import AssetsMissing, asset_url
 from dicomweb.security import CONTENT_SECURITY_POLICY, Permission
+
+log = logging.getLogger(__name__)
 
 # Swagger UI writes styles into its elements; only its own page may.
 PAGE_POLICY = CONTENT_SECURITY_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
@@ -151,9 +154,19 @@ def show_page(request: Any) -> dict[str, str]:
     """Show the document with Swagger UI, from which requests can be tried out in the session of the browser."""
     request.response.headers["Content-Security-Policy"] = PAGE_POLICY
     return {
-        "script": asset_url("swagger.js"),
-        "style": asset_url("swagger.css"),
+        "script": f"{request.script_name}{_asset('swagger.js')}",
+        "style": f"{request.script_name}{_asset('swagger.css')}",
+        "icon": f"{request.script_name}/static/icon.svg",
         "document": f"{request.script_name}/api/swagger.json",
         "token": get_csrf_token(request),
         "home": f"{request.script_name}/",
     }
+
+
+def _asset(name: str) -> str:
+    try:
+        return asset_url(name)
+    except AssetsMissing as error:
+        # The page then says where the document is, which is what it can do.
+        log.error("%s", error)
+        return f"/static/dist/{name}"
