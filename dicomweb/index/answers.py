@@ -8,22 +8,26 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from dicomweb.index.compiler import Compiler, Matches, in_group
+from dicomweb.index.compiler import IN_GROUP, Compiler, images_of
 from dicomweb.index.expressions import Expression, Not
-from dicomweb.index.tables import field, group_column, group_header, group_series, header, header_group, image
+from dicomweb.index.sql import Sql, sql
 from dicomweb.index.values import bound_path
 from dicomweb.models import GROUP_SIZE
+
+_NOT_WHOLE = sql("p.id NOT IN (SELECT id FROM candidates WHERE must)")
 
 
 def count(dbsession: Session, expression: Expression) -> int:
     """Count the images that match."""
     compiler = Compiler(dbsession, expression)
     if isinstance(compiler.expression, Not):
-        matches = compiler.matches(compiler.expression.operand)
-        remaining = sa.select(sa.func.sum(header_group.c.images)).where(_not_whole(matches)).scalar_subquery()
-        hits = sa.select(sa.func.count()).select_from(matches.hits).scalar_subquery()
-        return int(dbsession.scalar(sa.select(sa.func.coalesce(remaining, 0) - hits)) or 0)
-    return int(dbsession.scalar(sa.select(compiler.matches().total())) or 0)
+        # What the operand does not cover as a whole, without what it finds there.
+        compiler.find(compiler.expression.operand)
+        total = sql("(SELECT sum(p.images) FROM header_group p WHERE {not_whole}), 0) - (SELECT count(*) FROM hits)", not_whole=_NOT_WHOLE)
+    else:
+        compiler.find()
+        total = sql("(SELECT sum(images) FROM candidates WHERE must), 0) + (SELECT count(*) FROM hits)")
+    return int(dbsession.scalar(compiler.statement(sql("SELECT coalesce({total}", total=total)).statement()) or 0)
 
 
 def page(dbsession: Session, expression: Expression, *, limit: int, after: int = -1) -> list[int]:
@@ -32,44 +36,38 @@ def page(dbsession: Session, expression: Expression, *, limit: int, after: int =
     after: the last key of the page before. Images that arrive meanwhile never shift a page.
     """
     compiler = Compiler(dbsession, expression, after=after)
+    bounds: dict[str, Any] = {"limit": limit, "after": after, "first": after // GROUP_SIZE, "in_group": IN_GROUP, "not_whole": _NOT_WHOLE}
     if isinstance(compiler.expression, Not):
         # A walk over the groups that the operand does not cover, which ends as soon as the page is full.
-        matches = compiler.matches(compiler.expression.operand)
-        walk = (
-            sa.select(image.c.header_key)
-            .select_from(header_group)
-            .join(image, in_group(header_group.c.id))
-            .where(
-                _not_whole(matches),
-                header_group.c.id >= after // GROUP_SIZE,
-                image.c.header_key > after,
-                image.c.header_key.not_in(sa.select(matches.hits.c.key)),
-            )
+        compiler.find(compiler.expression.operand)
+        select = sql(
+            "SELECT i.header_key FROM header_group p JOIN image i ON {in_group} WHERE {not_whole} AND p.id >= {first} "
+            "AND i.header_key > {after} AND i.header_key NOT IN (SELECT key FROM hits) ORDER BY p.id, i.header_key LIMIT {limit}",
+            **bounds,
         )
-        return list(dbsession.scalars(walk.order_by(header_group.c.id, image.c.header_key).limit(limit)))
-    matches = compiler.matches()
-    # Each group has at least one image, and the first one may be used up to its last.
-    whole = sa.select(matches.candidates.c.id).where(matches.candidates.c.must, matches.candidates.c.id >= after // GROUP_SIZE)
-    first = whole.order_by(matches.candidates.c.id).limit(limit + 1).cte("first").prefix_with("MATERIALIZED")
-    of_whole = compiler.images_of(first).where(image.c.header_key > after).order_by(first.c.id, image.c.header_key).limit(limit).subquery()
-    hits = sa.select(matches.hits.c.key).where(matches.hits.c.key > after).order_by(matches.hits.c.key).limit(limit).subquery()
-    both = sa.union_all(sa.select(of_whole.c.key), sa.select(hits.c.key)).order_by("key").limit(limit)
-    return list(dbsession.scalars(both))
+    else:
+        compiler.find()
+        # Each group has at least one image, and of the first one all may be behind us.
+        compiler.add_table("first", sql("SELECT id FROM candidates WHERE must AND id >= {first} ORDER BY id LIMIT {limit} + 1", **bounds))
+        of_whole = sql("{images} WHERE i.header_key > {after} ORDER BY p.id, i.header_key LIMIT {limit}", images=images_of(sql("first")), **bounds)
+        single = sql("SELECT key FROM hits WHERE key > {after} ORDER BY key LIMIT {limit}", **bounds)
+        select = sql(
+            "SELECT key FROM (SELECT key FROM ({of_whole}) w UNION ALL SELECT key FROM ({single}) s) b ORDER BY key LIMIT {limit}",
+            of_whole=of_whole, single=single, **bounds,
+        )  # fmt: skip
+    return list(dbsession.scalars(compiler.statement(select).statement()))
 
 
 def keys(dbsession: Session, expression: Expression) -> Iterator[int]:
     """Give the header keys of all matching images in key order, streamed."""
-    statement = select_keys(dbsession, expression).order_by("key").execution_options(yield_per=10_000)
-    yield from dbsession.scalars(statement)
+    statement = sql("{keys} ORDER BY key", keys=_keys(dbsession, expression)).statement()
+    yield from dbsession.scalars(statement, execution_options={"yield_per": 10_000})
 
 
-def select_keys(dbsession: Session, expression: Expression) -> sa.CompoundSelect[Any]:
-    """Give the statement that selects the header keys (named key) of all matching images, to be part of a larger one."""
-    compiler = Compiler(dbsession, expression)
-    matches = compiler.matches()
-    whole = sa.select(matches.candidates.c.id).where(matches.candidates.c.must).subquery()
-    of_whole = compiler.images_of(whole).subquery()
-    return sa.union_all(sa.select(of_whole.c.key), sa.select(matches.hits.c.key))
+def select_keys(dbsession: Session, expression: Expression) -> sa.Select[tuple[int]]:
+    """Give a select of the header keys (its column is ``key``) of all matching images, to be part of a larger statement."""
+    found = _keys(dbsession, expression).statement().columns(sa.column("key", sa.BigInteger)).subquery()
+    return sa.select(found.c.key)
 
 
 def facet(dbsession: Session, expression: Expression, path: str, limit: int) -> list[tuple[str, int]]:
@@ -78,71 +76,59 @@ def facet(dbsession: Session, expression: Expression, path: str, limit: int) -> 
     An image counts for each of its values. The most frequent come first, and among equals the smaller text.
     """
     compiler = Compiler(dbsession, expression)
-    matches = compiler.matches()
-    dialect = compiler.dialect
-    field_id = sa.select(field.c.id).where(field.c.path == bound_path(path)).scalar_subquery()
-    groups = _images_by_group(matches)
-    common = (
-        sa.select(sa.func.coalesce(header.c.text, header.c.folded).label("text"), groups.c.images)
-        .select_from(group_header)
-        .join(groups, groups.c.id == group_header.c.group_id)
-        .join(header, header.c.id == group_header.c.header_id)
-        .where(group_header.c.field_id == field_id)
+    compiler.find()
+    each = compiler.dialect.each(sql("c.texts"))
+    field_id = sql("(SELECT id FROM field WHERE path = {path})", path=bound_path(path))
+    compiler.add_table(
+        "groups", sql("SELECT id, images, 1 AS whole FROM candidates WHERE must UNION ALL SELECT group_id, count(*), 0 FROM hits GROUP BY group_id")
     )
-    columns = (
-        sa.select(group_column.c.group_id, group_column.c.texts, matches.candidates.c.must)
-        .join(matches.candidates, matches.candidates.c.id == group_column.c.group_id, isouter=True)
-        .where(group_column.c.field_id == field_id, group_column.c.group_id.in_(sa.select(groups.c.id)))
+    common = sql(
+        "SELECT coalesce(h.text, h.folded) AS text, groups.images FROM groups JOIN group_header w ON w.group_id = groups.id "
+        "JOIN header h ON h.id = w.header_id WHERE w.field_id = {field}",
+        field=field_id,
     )
-    opened_columns = columns.cte("columns").prefix_with("MATERIALIZED")
-    opened, value, ordinal = dialect.unnest(opened_columns.c.texts)
-    varying = (
-        sa.select(value.label("text"), sa.literal(1).label("images"))
-        .select_from(opened_columns)
-        .join(opened, sa.true())
-        .where(
-            value.is_not(None),
-            sa.or_(
-                sa.func.coalesce(opened_columns.c.must, sa.false()),
-                (opened_columns.c.group_id * GROUP_SIZE + ordinal).in_(sa.select(matches.hits.c.key)),
-            ),
-        )
+    compiler.add_table(
+        "opened",
+        sql("SELECT c.group_id, c.texts, groups.whole FROM group_column c JOIN groups ON groups.id = c.group_id WHERE c.field_id = {field}", field=field_id),
     )
-    both = sa.union_all(common, varying).subquery()
-    images = sa.func.sum(both.c.images)
-    by_text = sa.select(both.c.text, images).group_by(both.c.text)
-    rows = dbsession.execute(by_text.order_by(images.desc(), dialect.by_code_point(both.c.text)).limit(limit))
-    return [(text, int(total)) for text, total in rows]
+    varying = sql(
+        "SELECT {value} AS text, 1 AS images FROM opened c {join} "
+        "WHERE {value} IS NOT NULL AND (c.whole = 1 OR c.group_id * {size} + {ordinal} IN (SELECT key FROM hits))",
+        value=each.value, join=each.join, ordinal=each.ordinal, size=sql(str(GROUP_SIZE)),
+    )  # fmt: skip
+    select = sql(
+        "SELECT text, sum(images) FROM (SELECT {sorted} AS text, images FROM ({common}) common "
+        "UNION ALL SELECT {sorted}, images FROM ({varying}) varying) b GROUP BY text ORDER BY sum(images) DESC, text LIMIT {limit}",
+        common=common, varying=varying, sorted=compiler.dialect.by_code_point("text"), limit=limit,
+    )  # fmt: skip
+    return [(text, int(images)) for text, images in dbsession.execute(compiler.statement(select).statement())]
 
 
 def series_of(dbsession: Session, expression: Expression, *, limit: int | None = None, after: int = -1) -> list[int]:
     """Give the ids of the series that have matching images, ascending."""
-    found = _series(dbsession, expression).subquery()
+    found = select_series(dbsession, expression).subquery()
     return list(dbsession.scalars(sa.select(found.c.series_id).where(found.c.series_id > after).order_by(found.c.series_id).limit(limit)))
 
 
 def count_series(dbsession: Session, expression: Expression) -> int:
     """Count the series that have matching images."""
-    return int(dbsession.scalar(sa.select(sa.func.count()).select_from(_series(dbsession, expression).subquery())) or 0)
+    return dbsession.scalar(sa.select(sa.func.count()).select_from(select_series(dbsession, expression).subquery())) or 0
 
 
-def select_series(dbsession: Session, expression: Expression) -> Any:
-    """Give the statement that selects the ids (named series_id) of the series that have matching images."""
-    return _series(dbsession, expression)
+def select_series(dbsession: Session, expression: Expression) -> sa.Select[tuple[int]]:
+    """Give a select of the ids (its column is ``series_id``) of the series that have matching images, each once."""
+    compiler = Compiler(dbsession, expression)
+    compiler.find()
+    select = sql(
+        "SELECT s.series_id FROM group_series s JOIN candidates c ON c.id = s.group_id WHERE c.must "
+        "UNION SELECT i.series_id FROM image i JOIN hits ON hits.key = i.header_key"
+    )
+    found = compiler.statement(select).statement().columns(sa.column("series_id", sa.BigInteger)).subquery()
+    return sa.select(found.c.series_id)
 
 
-def _series(dbsession: Session, expression: Expression) -> Any:
-    matches = Compiler(dbsession, expression).matches()
-    whole = sa.select(group_series.c.series_id).join(matches.candidates, matches.candidates.c.id == group_series.c.group_id).where(matches.candidates.c.must)
-    single = sa.select(image.c.series_id).join(matches.hits, matches.hits.c.key == image.c.header_key)
-    return sa.union(whole, single)
-
-
-def _images_by_group(matches: Matches) -> sa.CTE:
-    whole = sa.select(matches.candidates.c.id, matches.candidates.c.images).where(matches.candidates.c.must)
-    opened = sa.select(matches.hits.c.group_id.label("id"), sa.func.count().label("images")).group_by(matches.hits.c.group_id)
-    return sa.union_all(whole, opened).cte("groups").prefix_with("MATERIALIZED")
-
-
-def _not_whole(matches: Matches) -> sa.ColumnElement[bool]:
-    return header_group.c.id.not_in(sa.select(matches.candidates.c.id).where(matches.candidates.c.must))
+def _keys(dbsession: Session, expression: Expression) -> Sql:
+    compiler = Compiler(dbsession, expression)
+    compiler.find()
+    of_whole = images_of(sql("(SELECT id FROM candidates WHERE must)"))
+    return compiler.statement(sql("SELECT key FROM ({of_whole}) w UNION ALL SELECT key FROM hits", of_whole=of_whole))

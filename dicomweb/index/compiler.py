@@ -5,9 +5,9 @@ some may because of a column whose zone allows it (*perhaps*), and which images 
 (*opened*). Through And, Or and Not this gives for every group whether it *may* hold matches and whether it *must*: all of
 its images match. Only groups that may and need not are opened, image by image::
 
-    candidates  groups that may, with ``must``
-    part        those of them that need not
-    hits        the images of part that match
+    candidates  id, images, must   groups that may hold matches
+    part        id                 those of them that need not
+    hits        key, group_id      the images of part that match
 
 so that a count is the sum of the images of groups that must, and the number of hits. All three are materialised: otherwise
 PostgreSQL would merge them and walk over all images.
@@ -16,9 +16,8 @@ PostgreSQL would merge them and walk over all images.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from dicomweb.index.dialect import Dialect, containing, dialect_of, matching
@@ -45,16 +44,7 @@ from dicomweb.index.expressions import (
     leaves,
     split_pattern,
 )
-from dicomweb.index.tables import (
-    field,
-    group_column,
-    group_header,
-    group_series,
-    header,
-    header_group,
-    image,
-    promoted_number,
-)
+from dicomweb.index.sql import Sql, all_of, any_of, embedded, joined, sql
 from dicomweb.index.values import LAST, PREFIX, Kind, bound, bound_path, fold, header_ids
 from dicomweb.models import GROUP_SIZE
 
@@ -63,22 +53,11 @@ MANY_GROUPS = 400
 # How many rows of a field are counted to see where most of its values are.
 _SAMPLE = 200
 
-_GROUP_BITS: sa.ColumnElement[int] = sa.literal_column(str(GROUP_SIZE.bit_length() - 1), sa.Integer)
-# Written out as in the index on it, which a database does not use when they are parameters.
-_HEADER_PREFIX: sa.ColumnElement[str] = sa.func.substr(header.c.folded, sa.literal_column("1"), sa.literal_column(str(PREFIX)), type_=sa.Text)
-_HEADER_KIND = header.c.id.bitwise_and(sa.literal_column("7"))
-
-
-class Matches(NamedTuple):
-    """The images that match, as parts of a statement."""
-
-    candidates: sa.CTE  # id, images, must: the groups that may hold matches
-    hits: sa.CTE  # key, group_id: the matching images of groups that need not
-
-    def total(self) -> sa.ColumnElement[int]:
-        """Count the images."""
-        whole = sa.select(sa.func.sum(self.candidates.c.images)).where(self.candidates.c.must).scalar_subquery()
-        return sa.func.coalesce(whole, 0) + sa.select(sa.func.count()).select_from(self.hits).scalar_subquery()
+_BITS = GROUP_SIZE.bit_length() - 1
+# As in the index on it.
+_HEADER_PREFIX = sql(f"substr(h.folded, 1, {PREFIX})")
+# That image i belongs to group p: a range of the unique key; an equality would make PostgreSQL hash the whole table.
+IN_GROUP = sql(f"i.header_key BETWEEN p.id * {GROUP_SIZE} AND p.id * {GROUP_SIZE} + {GROUP_SIZE - 1}")
 
 
 class _KnownField(NamedTuple):
@@ -96,31 +75,39 @@ class Compiler:
 
     def __init__(self, dbsession: Session, expression: Expression, *, after: int = -1) -> None:
         self.dialect: Dialect = dialect_of(dbsession)
+        self._dbsession = dbsession
         self._after = after
         self._fields = _known_fields(dbsession, {bound_path(leaf.path) for leaf in leaves(expression) if isinstance(leaf, PathLeaf)})
-        self._whole: dict[int, sa.CTE] = {}
+        self._tables: dict[str, Sql] = {}
+        self._whole_tables: dict[int, Sql] = {}
         self.expression = self._simplified(expression)
 
-    def matches(self, expression: Expression | None = None) -> Matches:
-        """Compile the expression, or an operand of it."""
+    def find(self, expression: Expression | None = None) -> None:
+        """Make ``candidates`` and ``hits`` of the expression (or of an operand of it) part of the statement."""
         expression = self.expression if expression is None else expression
-        groups = sa.select(header_group.c.id, header_group.c.images)
-        if self._after >= 0:
-            groups = groups.where(header_group.c.id >= self._after // GROUP_SIZE)
+        groups = sql("g.id >= {first}", first=self._after // GROUP_SIZE) if self._after >= 0 else sql("TRUE")
         if isinstance(expression, Between) and self._field(expression).promoted:
-            return self._promoted_matches(expression, groups)
-        candidates = self._materialised(groups.add_columns(self._must(expression).label("must")).where(self._may(expression)), "candidates")
-        part = self._materialised(sa.select(candidates.c.id).where(sa.not_(candidates.c.must)), "part")
-        return Matches(candidates, self._materialised(self._hits(expression, part), "hits"))
+            self._find_promoted(expression, groups)
+            return
+        self.add_table(
+            "candidates",
+            sql(
+                "SELECT g.id, g.images, {must} AS must FROM header_group g WHERE {groups} AND {may}",
+                must=self._must(expression), may=self._may(expression), groups=groups,
+            ),
+        )  # fmt: skip
+        self.add_table("part", sql("SELECT id FROM candidates WHERE NOT must"))
+        self.add_table("hits", self._hits(expression))
 
-    def images_of(self, groups: sa.CTE | sa.Subquery) -> sa.Select[Any]:
-        """Select key and group_id of all images of groups."""
-        return sa.select(image.c.header_key.label("key"), groups.c.id.label("group_id")).select_from(groups.join(image, in_group(groups.c.id)))
+    def add_table(self, name: str, select: Sql) -> Sql:
+        """Name a select for the rest of the statement."""
+        self._tables[name] = select
+        return sql(name)
 
-    def field_id(self, path: str) -> int | None:
-        """Give the id of a path that the expression names, None when nothing has it."""
-        known = self._fields.get(bound_path(path))
-        return known.id if known else None
+    def statement(self, select: Sql) -> Sql:
+        """Put the tables that were named before a select."""
+        named = (sql("{name} AS MATERIALIZED ({select})", name=sql(name), select=table) for name, table in self._tables.items())
+        return sql("WITH {tables} {select}", tables=joined(", ", named), select=select)
 
     def _field(self, leaf: PathLeaf) -> _KnownField:
         return self._fields[bound_path(leaf.path)]
@@ -155,254 +142,264 @@ class Compiler:
                 return NOTHING
             case OfSeries() | OfBatches() | OfImages():
                 return expression
-            case _:
-                return expression if bound_path(expression.path) in self._fields else NOTHING
+        return expression if bound_path(expression.path) in self._fields else NOTHING
 
     # What a leaf says.
 
-    def _whole_groups(self, leaf: Leaf) -> sa.CTE:
-        """Give the groups that match as a whole; the same for all uses in a statement."""
-        if id(leaf) not in self._whole:
-            self._whole[id(leaf)] = self._materialised(self._select_whole(leaf), f"whole_{len(self._whole)}")
-        return self._whole[id(leaf)]
+    def _whole(self, leaf: Leaf) -> Sql:
+        """Name the table of the groups that match as a whole, the same for all uses in a statement."""
+        if id(leaf) not in self._whole_tables:
+            self._whole_tables[id(leaf)] = self.add_table(f"whole_{len(self._whole_tables)}", self._select_whole(leaf))
+        return self._whole_tables[id(leaf)]
 
-    def _select_whole(self, leaf: Leaf) -> sa.Select[Any]:
-        groups = sa.select(group_header.c.group_id.label("id"))
+    def _select_whole(self, leaf: Leaf) -> Sql:
         match leaf:
             case OfBatches(batch_ids):
-                return sa.select(header_group.c.id.label("id")).where(header_group.c.batch_id.in_(batch_ids))
+                return sql("SELECT id FROM header_group WHERE batch_id IN ({ids})", ids=embedded(self._dbsession, batch_ids))
             case OfSeries(series_ids):
-                other = group_series.alias()
-                others = sa.exists().where(other.c.group_id == group_series.c.group_id, other.c.series_id.not_in(series_ids))
-                return sa.select(group_series.c.group_id.label("id")).where(group_series.c.series_id.in_(series_ids), ~others)
+                return sql(
+                    "SELECT s.group_id AS id FROM group_series s WHERE s.series_id IN ({ids}) AND NOT EXISTS "
+                    "(SELECT 1 FROM group_series o WHERE o.group_id = s.group_id AND o.series_id NOT IN ({ids}))",
+                    ids=embedded(self._dbsession, series_ids),
+                )
             case OfImages():
-                return groups.where(sa.false())
+                return sql("SELECT id FROM header_group WHERE FALSE")
             case Anywhere(text):
-                found = (group_header.c.field_id == header.c.field_id) & (group_header.c.header_id == header.c.id)
-                mentioned = self.dialect.mentions(fold(text))
-                return groups.join(header, found).where(sa.literal_column(str(int(Kind.TEXT))) == _HEADER_KIND, mentioned)
-        field_id = self._field(leaf).id
-        groups = groups.where(group_header.c.field_id == field_id)
+                return sql(
+                    "SELECT w.group_id AS id FROM header h JOIN group_header w ON w.field_id = h.field_id AND w.header_id = h.id "
+                    "WHERE h.id & 7 = {text} AND {mentions}",
+                    text=sql(str(int(Kind.TEXT))), mentions=self.dialect.mentions(fold(text)),
+                )  # fmt: skip
+        of_field = sql("SELECT w.group_id AS id FROM group_header w WHERE w.field_id = {field}", field=self._field(leaf).id)
         match leaf:
             case Exists():
-                return groups
+                return of_field
             case Equals(path, text):
-                return groups.where(group_header.c.header_id.between(*header_ids(bound_path(path), bound(text))))
+                first, last = header_ids(bound_path(path), bound(text))
+                return sql("{of_field} AND w.header_id BETWEEN {first} AND {last}", of_field=of_field, first=first, last=last)
             case OneOf(path, texts):
-                ids = [first + kind for text in texts for first, _ in [header_ids(bound_path(path), bound(text))] for kind in Kind]
-                return groups.where(self.dialect.within(group_header.c.header_id, ids))
-        return groups.join(header, header.c.id == group_header.c.header_id).where(header.c.field_id == field_id, self._header_matches(leaf))
+                ids = [header_ids(bound_path(path), bound(text))[0] + kind for text in texts for kind in Kind]
+                return sql("{of_field} AND {among}", of_field=of_field, among=self.dialect.one_of(sql("w.header_id"), ids))
+        return sql(
+            "SELECT w.group_id AS id FROM header h JOIN group_header w ON w.field_id = {field} AND w.header_id = h.id "
+            "WHERE h.field_id = {field} AND {matches}",
+            field=self._field(leaf).id, matches=self._header_matches(leaf),
+        )  # fmt: skip
 
-    def _header_matches(self, leaf: Leaf) -> sa.ColumnElement[bool]:
+    def _header_matches(self, leaf: Leaf) -> Sql:
+        folded = sql("h.folded")
         match leaf:
             case Between(_, low, high):
-                return sa.and_(header.c.number.is_not(None), *_within_ends(header.c.number, low, high))
+                return all_of([sql("h.number IS NOT NULL"), *_ends(sql("h.number"), low, high)])
             case EqualsFolded(_, text):
-                folded = fold(text)
-                return sa.and_(_HEADER_PREFIX.between(folded[:PREFIX], folded[:PREFIX]), header.c.folded == folded)
-            case Like(_, pattern):
-                prefix = _literal_prefix(pattern)[:PREFIX]
-                return sa.and_(_folded_matches(leaf, header.c.folded), *([_HEADER_PREFIX.between(prefix, prefix + LAST)] if prefix else []))
-        return _folded_matches(leaf, header.c.folded)
+                first = sql("{prefix} = {text}", prefix=_HEADER_PREFIX, text=fold(text)[:PREFIX])
+                return all_of([first, sql("h.folded = {text}", text=fold(text))])
+            case Like(_, pattern) if prefix := _literal_prefix(pattern)[:PREFIX]:
+                first = sql("{prefix} BETWEEN {low} AND {high}", prefix=_HEADER_PREFIX, low=prefix, high=prefix + LAST)
+                return all_of([first, _folded_matches(leaf, folded)])
+        return _folded_matches(leaf, folded)
 
-    def _zone(self, leaf: PathLeaf | Anywhere) -> sa.ColumnElement[bool]:
-        """Say of a GroupColumn that it may have a value that matches."""
+    def _zone(self, leaf: PathLeaf | Anywhere) -> Sql:
+        """Say of a group_column c that it may have a value that matches."""
         if isinstance(leaf, Anywhere):
-            return sa.and_(group_column.c.words.is_not(None), containing(group_column.c.words, fold(leaf.text)))
-        zone = [group_column.c.field_id == self._field(leaf).id]
+            return all_of([sql("c.words IS NOT NULL"), containing(sql("c.words"), fold(leaf.text))])
+        zone = [sql("c.field_id = {field}", field=self._field(leaf).id)]
         match leaf:
             case Between(_, low, high):
-                zone.append(group_column.c.number_min.is_not(None))
-                if low is not None:
-                    zone.append(group_column.c.number_max >= low)
-                if high is not None:
-                    zone.append(group_column.c.number_min <= high)
+                zone.append(sql("c.number_min IS NOT NULL"))
+                zone += _ends(sql("c.number_max"), low, None) + _ends(sql("c.number_min"), None, high)
             case Equals(_, text) | EqualsFolded(_, text):
-                zone += [group_column.c.text_min <= fold(bound(text)), group_column.c.text_max >= fold(bound(text))]
+                zone.append(_overlaps(fold(bound(text)), fold(bound(text))))
             case OneOf(_, texts):
-                folded = [fold(bound(text)) for text in texts] or [""]
-                zone += [group_column.c.text_min <= max(folded), group_column.c.text_max >= min(folded)]
-            case Like(_, pattern):
-                prefix = _literal_prefix(pattern)
-                zone += [group_column.c.text_min <= prefix + LAST, group_column.c.text_max >= prefix] if prefix else []
+                folded = [fold(bound(text)) for text in texts]
+                zone.append(_overlaps(min(folded), max(folded)))
+            case Like(_, pattern) if prefix := _literal_prefix(pattern):
+                zone.append(_overlaps(prefix, prefix + LAST))
             case Contains(_, text):
-                zone.append(sa.or_(group_column.c.words.is_(None), containing(group_column.c.words, fold(text))))
-        return sa.and_(*zone)
+                zone.append(any_of([sql("c.words IS NULL"), containing(sql("c.words"), fold(text))]))
+        return all_of(zone)
 
-    def _select_perhaps(self, leaf: Leaf) -> sa.Select[Any]:
+    def _perhaps(self, leaf: Leaf) -> Sql:
         """Select the groups some of whose images may match by themselves."""
         match leaf:
             case OfBatches():
-                return sa.select(header_group.c.id).where(sa.false())
+                return sql("SELECT id FROM header_group WHERE FALSE")
             case OfSeries(series_ids):
-                return sa.select(group_series.c.group_id).where(group_series.c.series_id.in_(series_ids))
-            case OfImages(header_keys):
-                return sa.select(header_keys.subquery().c[0].bitwise_rshift(_GROUP_BITS))
-        return sa.select(group_column.c.group_id).where(self._zone(leaf))
+                return sql("SELECT group_id FROM group_series WHERE series_id IN ({ids})", ids=embedded(self._dbsession, series_ids))
+            case OfImages():
+                return sql("SELECT group_id FROM ({keys}) k", keys=self._given_keys(leaf))
+        return sql("SELECT c.group_id FROM group_column c WHERE {zone}", zone=self._zone(leaf))
 
-    def _opened(self, leaf: Leaf, part: sa.CTE) -> sa.Subquery:
-        """Give key and group_id of the images of part that match by themselves, some of them perhaps twice."""
-        part_ids = sa.select(part.c.id)
+    def _opened(self, leaf: Leaf) -> Sql:
+        """Select key and group_id of the images of part that match by themselves, some of them perhaps twice."""
         match leaf:
             case OfBatches():
-                return self.images_of(part).where(sa.false()).subquery()
+                return sql("SELECT id AS key, id AS group_id FROM part WHERE FALSE")
             case OfSeries(series_ids):
-                return self.images_of(part).where(image.c.series_id.in_(series_ids)).subquery()
-            case OfImages(header_keys):
-                keys = header_keys.subquery()
-                group_id = keys.c[0].bitwise_rshift(_GROUP_BITS)
-                return sa.select(keys.c[0].label("key"), group_id.label("group_id")).where(group_id.in_(part_ids)).subquery()
+                return sql("{images} WHERE i.series_id IN ({ids})", images=images_of(sql("part")), ids=embedded(self._dbsession, series_ids))
+            case OfImages():
+                return sql("SELECT key, group_id FROM ({keys}) k WHERE group_id IN (SELECT id FROM part)", keys=self._given_keys(leaf))
             case Between():
-                array: Any = group_column.c.numbers
+                each = self.dialect.each(sql("c.numbers"))
             case Equals() | OneOf() | Exists():
-                array = group_column.c.texts
+                each = self.dialect.each(sql("c.texts"))
             case _:
-                array = sa.type_coerce(sa.func.coalesce(group_column.c.folded, group_column.c.texts), group_column.c.texts.type)
-        opened, value, ordinal = self.dialect.unnest(array)
-        found = (
-            sa.select((group_column.c.group_id * GROUP_SIZE + ordinal).label("key"), group_column.c.group_id.label("group_id"))
-            .join(opened, sa.true())
-            .where(self._zone(leaf), group_column.c.group_id.in_(part_ids), self._value_matches(leaf, value))
-        )
+                each = self.dialect.each(sql("coalesce(c.folded, c.texts)"))
+        opened = sql(
+            "SELECT c.group_id * {size} + {ordinal} AS key, c.group_id AS group_id FROM group_column c {join} "
+            "WHERE {zone} AND c.group_id IN (SELECT id FROM part) AND {matches}",
+            size=sql(str(GROUP_SIZE)), ordinal=each.ordinal, join=each.join, zone=self._zone(leaf), matches=self._value_matches(leaf, each.value),
+        )  # fmt: skip
         if not isinstance(leaf, Between) or not self._field(leaf).promoted:
-            return found.subquery()
+            return opened
         # Which of the two is decided once, when the statement runs: the field id of the other one becomes NULL. Written so
         # that it is part of the index key; SQLite would scan all rows otherwise.
-        many = sa.select(sa.func.count()).select_from(part).scalar_subquery() > MANY_GROUPS
-        field_id = self._field(leaf).id
-        rows = self._promoted_rows(leaf, sa.case((many, field_id))).subquery()
-        return sa.union_all(
-            found.where(group_column.c.field_id == sa.case((sa.not_(many), field_id))),
-            sa.select(rows.c.key, rows.c.group_id).where(rows.c.group_id.in_(part_ids)),
-        ).subquery()
+        chosen = "CASE WHEN (SELECT count(*) FROM part) {relation} {many} THEN {field} END"
+        few, many = (
+            sql(chosen, relation=sql(relation), many=MANY_GROUPS, field=self._field(leaf).id) for relation in ("<=", ">")
+        )
+        return sql(
+            "{opened} AND c.field_id = {few} UNION ALL SELECT key, group_id FROM ({rows}) r WHERE group_id IN (SELECT id FROM part)",
+            opened=opened, few=few, rows=self._promoted_rows(leaf, many),
+        )  # fmt: skip
 
-    def _value_matches(self, leaf: Leaf, value: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    def _value_matches(self, leaf: Leaf, value: Sql) -> Sql:
         match leaf:
             case Between(_, low, high):
-                low_, high_ = (None if end is None else self.dialect.parsed(end) for end in (low, high))
-                return sa.and_(value.is_not(None), *_within_ends(value, low_, high_))
+                parsed = [None if end is None else self.dialect.parsed(float(end)) for end in (low, high)]
+                return all_of([sql("{value} IS NOT NULL", value=value), *_ends(value, *parsed)])
             case Equals(_, text):
-                return value == bound(text)
+                return sql("{value} = {text}", value=value, text=bound(text))
             case OneOf(_, texts):
-                return self.dialect.within(value, [bound(text) for text in texts])
+                return self.dialect.one_of(value, [bound(text) for text in texts])
             case Exists():
-                return value.is_not(None)
+                return sql("{value} IS NOT NULL", value=value)
             case EqualsFolded(_, text):
-                return value == fold(text)
+                return sql("{value} = {text}", value=value, text=fold(text))
         return _folded_matches(leaf, value)
 
-    def _promoted_rows(self, leaf: Between, field_id: Any) -> sa.Select[Any]:
-        keys = sa.select(promoted_number.c.header_key.label("key"), promoted_number.c.header_key.bitwise_rshift(_GROUP_BITS).label("group_id"))
-        return keys.where(promoted_number.c.field_id == field_id, *_within_ends(promoted_number.c.number, leaf.low, leaf.high))
+    def _promoted_rows(self, leaf: Between, field_id: Sql) -> Sql:
+        ends = all_of([sql("field_id = {field}", field=field_id), *_ends(sql("number"), leaf.low, leaf.high)])
+        return sql(
+            "SELECT header_key AS key, header_key >> {bits} AS group_id FROM promoted_number WHERE {ends}", bits=sql(str(_BITS)), ends=ends
+        )
+
+    def _given_keys(self, leaf: OfImages) -> Sql:
+        keys = embedded(self._dbsession, leaf.header_keys)
+        name = sql(next(iter(leaf.header_keys.selected_columns)).name)
+        return sql("SELECT {name} AS key, {name} >> {bits} AS group_id FROM ({keys}) s", name=name, bits=sql(str(_BITS)), keys=keys)
 
     # What an expression says.
 
-    def _may(self, expression: Expression) -> sa.ColumnElement[bool]:
-        """Say of a HeaderGroup that some of its images may match."""
+    def _may(self, expression: Expression) -> Sql:
+        """Say of a header_group g that some of its images may match."""
         match expression:
             case And(operands):
-                return sa.and_(sa.true(), *map(self._may, operands))
+                return all_of(map(self._may, operands))
             case Or(operands):
-                return sa.or_(sa.false(), *map(self._may, operands))
+                return any_of(map(self._may, operands))
             case Not(operand):
-                return sa.not_(self._must(operand))
+                return sql("NOT {must}", must=self._must(operand))
         # One IN, from which a database can start; two of them joined by OR would make it walk over all groups.
-        return header_group.c.id.in_(sa.union_all(sa.select(self._whole_groups(expression).c.id), self._select_perhaps(expression)))
+        return sql("g.id IN (SELECT id FROM {whole} UNION ALL {perhaps})", whole=self._whole(expression), perhaps=self._perhaps(expression))
 
-    def _must(self, expression: Expression) -> sa.ColumnElement[bool]:
-        """Say of a HeaderGroup that all of its images match."""
+    def _must(self, expression: Expression) -> Sql:
+        """Say of a header_group g that all of its images match."""
         match expression:
             case And(operands):
-                return sa.and_(sa.true(), *map(self._must, operands))
+                return all_of(map(self._must, operands))
             case Or(operands):
-                return sa.or_(sa.false(), *map(self._must, operands))
+                return any_of(map(self._must, operands))
             case Not(operand):
-                return sa.not_(self._may(operand))
-        return header_group.c.id.in_(sa.select(self._whole_groups(expression).c.id))
+                return sql("NOT {may}", may=self._may(operand))
+        return sql("g.id IN (SELECT id FROM {whole})", whole=self._whole(expression))
 
-    def _hit(self, expression: Expression, key: Any, group_id: Any, part: sa.CTE) -> sa.ColumnElement[bool]:
+    def _hit(self, expression: Expression, key: Sql, group_id: Sql) -> Sql:
         """Say of an image of part that it matches."""
         match expression:
             case And(operands):
-                return sa.and_(sa.true(), *(self._hit(operand, key, group_id, part) for operand in operands))
+                return all_of(self._hit(operand, key, group_id) for operand in operands)
             case Or(operands):
-                return sa.or_(sa.false(), *(self._hit(operand, key, group_id, part) for operand in operands))
+                return any_of(self._hit(operand, key, group_id) for operand in operands)
             case Not(operand):
-                return sa.not_(self._hit(operand, key, group_id, part))
-        whole = sa.select(self._whole_groups(expression).c.id)
-        return sa.or_(group_id.in_(whole), key.in_(sa.select(self._opened(expression, part).c.key)))
+                return sql("NOT {hit}", hit=self._hit(operand, key, group_id))
+        return sql(
+            "({group_id} IN (SELECT id FROM {whole}) OR {key} IN (SELECT key FROM ({opened}) o))",
+            group_id=group_id, whole=self._whole(expression), key=key, opened=self._opened(expression),
+        )  # fmt: skip
 
-    def _hits(self, expression: Expression, part: sa.CTE) -> Any:
+    def _hits(self, expression: Expression) -> Sql:
         """Select key and group_id of the images of part that match, each once."""
         match expression:
             case And(operands):
-                driver = next((operand for operand in operands if self._drives(operand)), None)
-                if driver is not None and not isinstance(driver, And | Or | Not):
+                for driver in operands:
                     # Start from the column that varies most instead of all images of part.
-                    common = sa.select(part.c.id).where(part.c.id.in_(sa.select(self._whole_groups(driver).c.id))).subquery()
-                    opened = self._opened(driver, part)
-                    start = sa.union(sa.select(opened.c.key, opened.c.group_id), self.images_of(common)).subquery()
-                    rest = [self._hit(operand, start.c.key, start.c.group_id, part) for operand in operands if operand is not driver]
-                    return sa.select(start.c.key, start.c.group_id).where(*rest)
-            case Or(operands) if all(not isinstance(operand, And | Or | Not) for operand in operands):
+                    if isinstance(driver, PathLeaf) and not isinstance(driver, Exists) and self._field(driver).varies:
+                        common = sql("(SELECT id FROM part WHERE id IN (SELECT id FROM {whole}))", whole=self._whole(driver))
+                        rest = [self._hit(operand, sql("d.key"), sql("d.group_id")) for operand in operands if operand is not driver]
+                        return sql(
+                            "SELECT d.key, d.group_id FROM (SELECT key, group_id FROM ({opened}) o UNION {images}) d WHERE {rest}",
+                            opened=self._opened(driver), images=images_of(common), rest=all_of(rest),
+                        )  # fmt: skip
+            case Or(operands):
                 # A group of part has none of these in common, or it would match as a whole.
-                opened_all = [self._opened(operand, part) for operand in operands if not isinstance(operand, And | Or | Not)]
-                if opened_all:
-                    return sa.union(*(sa.select(opened.c.key, opened.c.group_id) for opened in opened_all))
-        if not isinstance(expression, And | Or | Not):
-            opened = self._opened(expression, part)
-            return sa.select(opened.c.key, opened.c.group_id).distinct()
-        return self.images_of(part).where(self._hit(expression, image.c.header_key, part.c.id, part))
+                single = [operand for operand in operands if not isinstance(operand, And | Or | Not)]
+                if single and len(single) == len(operands):
+                    return joined(" UNION ", (sql("SELECT key, group_id FROM ({opened}) o", opened=self._opened(leaf)) for leaf in single))
+            case Not():
+                pass
+            case _:
+                return sql("SELECT DISTINCT key, group_id FROM ({opened}) o", opened=self._opened(expression))
+        return sql("{images} WHERE {hit}", images=images_of(sql("part")), hit=self._hit(expression, sql("i.header_key"), sql("p.id")))
 
-    def _drives(self, expression: Expression) -> bool:
-        return isinstance(expression, PathLeaf) and not isinstance(expression, Exists) and self._field(expression).varies
-
-    def _promoted_matches(self, leaf: Between, groups: Any) -> Matches:
+    def _find_promoted(self, leaf: Between, groups: Sql) -> None:
         """Compile a promoted range alone: its rows are the hits."""
-        candidates = self._materialised(groups.add_columns(sa.true().label("must")).where(self._must(leaf)), "candidates")
-        rows = self._promoted_rows(leaf, self._field(leaf).id)
-        if self._after >= 0:
-            rows = rows.where(promoted_number.c.header_key > self._after)
-        found = rows.subquery()
-        hits = sa.select(found.c.key, found.c.group_id).distinct().where(found.c.group_id.not_in(sa.select(candidates.c.id)))
-        return Matches(candidates, self._materialised(hits, "hits"))
+        self.add_table(
+            "candidates",
+            sql("SELECT g.id, g.images, TRUE AS must FROM header_group g WHERE {groups} AND {must}", groups=groups, must=self._must(leaf)),
+        )
+        self.add_table(
+            "hits",
+            sql(
+                "SELECT DISTINCT key, group_id FROM ({rows}) r WHERE key > {after} AND group_id NOT IN (SELECT id FROM candidates)",
+                rows=self._promoted_rows(leaf, sql("{field}", field=self._field(leaf).id)), after=self._after,
+            ),
+        )  # fmt: skip
 
-    def _materialised(self, statement: Any, name: str) -> sa.CTE:
-        return statement.cte(name).prefix_with("MATERIALIZED")
 
-
-def in_group(group_id: Any) -> sa.ColumnElement[bool]:
-    """Say of an Image that it belongs to a group; a range of the unique key, never an equality on a computed group."""
-    return image.c.header_key.between(group_id * GROUP_SIZE, group_id * GROUP_SIZE + (GROUP_SIZE - 1))
+def images_of(groups: Sql) -> Sql:
+    """Select key and group_id of all images of groups."""
+    return sql(
+        "SELECT i.header_key AS key, p.id AS group_id FROM {groups} p JOIN image i ON {in_group}", groups=groups, in_group=IN_GROUP
+    )
 
 
 def _known_fields(dbsession: Session, paths: Collection[str]) -> dict[str, _KnownField]:
     if not paths:
         return {}
+    some = "(SELECT count(*) FROM (SELECT 1 FROM {table} t WHERE t.field_id = f.id LIMIT {sample}) s)"
+    columns, common = (sql(some, table=sql(table), sample=_SAMPLE) for table in ("group_column", "group_header"))
+    found = sql(
+        "SELECT f.path, f.id, f.promoted, {columns} >= {common} FROM field f WHERE {wanted}",
+        columns=columns, common=common, wanted=dialect_of(dbsession).one_of(sql("f.path"), paths),
+    )  # fmt: skip
+    return {path: _KnownField(*known) for path, *known in dbsession.execute(found.statement())}
 
-    def some(column: Any) -> Any:
-        rows = sa.select(sa.literal_column("1")).where(column == field.c.id).limit(_SAMPLE).correlate(field).subquery()
-        return sa.select(sa.func.count()).select_from(rows).scalar_subquery()
 
-    varies = some(group_column.c.field_id) >= some(group_header.c.field_id)
-    found = sa.select(field.c.path, field.c.id, field.c.promoted, varies).where(dialect_of(dbsession).within(field.c.path, paths))
-    return {path: _KnownField(*known) for path, *known in dbsession.execute(found)}
+def _ends(number: Sql, low: float | Sql | None, high: float | Sql | None) -> list[Sql]:
+    ends = [] if low is None else [sql("{number} >= {low}", number=number, low=low if isinstance(low, Sql) else float(low))]
+    return ends if high is None else [*ends, sql("{number} <= {high}", number=number, high=high if isinstance(high, Sql) else float(high))]
 
 
-def _within_ends(number: Any, low: Any, high: Any) -> list[sa.ColumnElement[bool]]:
-    ends = []
-    if low is not None:
-        ends.append(number >= low)
-    if high is not None:
-        ends.append(number <= high)
-    return ends
+def _overlaps(smallest: str, largest: str) -> Sql:
+    return sql("c.text_min <= {largest} AND c.text_max >= {smallest}", largest=largest, smallest=smallest)
 
 
 def _literal_prefix(pattern: str) -> str:
     return fold(split_pattern(pattern)[0][0])
 
 
-def _folded_matches(leaf: Leaf, text: Any) -> sa.ColumnElement[bool]:
+def _folded_matches(leaf: Leaf, text: Sql) -> Sql:
     match leaf:
         case Contains(_, needle) | Anywhere(needle):
             return containing(text, fold(needle))

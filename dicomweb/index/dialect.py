@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from dicomweb.index.tables import header
+from dicomweb.index.sql import Sql, sql
 from dicomweb.index.values import PREFIX
-from dicomweb.models import NumberArray
 
 # The advisory lock of the dictionary.
 DICTIONARY_LOCK = int.from_bytes(b"dicomweb", "big") >> 1
@@ -56,6 +55,14 @@ def extra_ddl(name: str) -> list[str]:
     return list({"sqlite": _SQLITE_DDL, "postgresql": _POSTGRESQL_DDL}[name])
 
 
+class Each(NamedTuple):
+    """An opened array: what to join, the value, and the ordinal of its image."""
+
+    join: Sql
+    value: Sql
+    ordinal: Sql
+
+
 class Dialect(Protocol):
     """What the other modules ask of the database."""
 
@@ -86,17 +93,20 @@ class Dialect(Protocol):
     def within(self, column: Any, values: Collection[int] | Collection[str]) -> sa.ColumnElement[bool]:
         """Say that a column has one of these values, as one parameter however many they are."""
 
-    def unnest(self, column: Any) -> tuple[sa.FromClause, sa.ColumnElement[Any], sa.ColumnElement[int]]:
-        """Open an array: what to join, the value, and the ordinal of its image."""
+    def one_of(self, column: Sql, values: Collection[int] | Collection[str]) -> Sql:
+        """Say the same as a piece of SQL."""
 
-    def parsed(self, number: float) -> sa.ColumnElement[float]:
+    def each(self, array: Sql) -> Each:
+        """Open an array."""
+
+    def parsed(self, number: float) -> Sql:
         """Give a number as the database reads it from an array, to be compared with numbers from arrays."""
 
-    def mentions(self, folded: str) -> sa.ColumnElement[bool]:
-        """Say that a text of the dictionary contains a folded text."""
+    def mentions(self, folded: str) -> Sql:
+        """Say that a text h.folded of the dictionary contains a folded text."""
 
-    def by_code_point(self, text: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
-        """Give a text to sort by that sorts as Python does."""
+    def by_code_point(self, text: str) -> Sql:
+        """Give a column of texts so that it sorts as Python does."""
 
 
 def dialect_of(dbsession: Session) -> Dialect:
@@ -104,17 +114,17 @@ def dialect_of(dbsession: Session) -> Dialect:
     return _DIALECTS[dbsession.get_bind().dialect.name]
 
 
-def containing(text: sa.SQLColumnExpression[Any], folded: str) -> sa.ColumnElement[bool]:
+def containing(text: Sql, folded: str) -> Sql:
     """Say that a folded text contains another; without case it does not matter that LIKE of SQLite ignores that of ASCII."""
-    return text.like(f"%{_escape(folded)}%", escape="\\")
+    return matching(text, ["", folded, ""], ["*", "*"])
 
 
-def matching(text: sa.SQLColumnExpression[Any], parts: Sequence[str], any_of: Sequence[str]) -> sa.ColumnElement[bool]:
+def matching(text: Sql, parts: Sequence[str], wildcards: Sequence[str]) -> Sql:
     """Say that a folded text consists of literal ``parts`` with wildcards (``*`` or ``?``) between them."""
     pattern = _escape(parts[0])
-    for wildcard, part in zip(any_of, parts[1:], strict=True):
+    for wildcard, part in zip(wildcards, parts[1:], strict=True):
         pattern += ("%" if wildcard == "*" else "_") + _escape(part)
-    return text.like(pattern, escape="\\")
+    return sql("{text} LIKE {pattern} ESCAPE '\\'", text=text, pattern=pattern)
 
 
 def _escape(text: str) -> str:
@@ -151,24 +161,26 @@ class _SQLite:
         one = sa.func.json_each(sa.bindparam(None, orjson.dumps(list(values)).decode(), sa.Text)).table_valued("value")
         return column.in_(sa.select(one.c.value))
 
-    def unnest(self, column: Any) -> tuple[sa.FromClause, sa.ColumnElement[Any], sa.ColumnElement[int]]:
-        one = sa.func.json_each(column).table_valued("key", "value").alias()
-        return one, sa.type_coerce(one.c.value, _item(column)), sa.type_coerce(one.c.key, sa.Integer)
+    def one_of(self, column: Sql, values: Collection[int] | Collection[str]) -> Sql:
+        return sql("{column} IN (SELECT value FROM json_each({values}))", column=column, values=orjson.dumps(list(values)).decode())
 
-    def parsed(self, number: float) -> sa.ColumnElement[float]:
+    def each(self, array: Sql) -> Each:
+        return Each(sql("JOIN json_each({array}) v", array=array), sql("v.value"), sql("v.key"))
+
+    def parsed(self, number: float) -> Sql:
         # SQLite's reading of a decimal may differ in the last bit from Python's, but it reads the same text the same way.
-        return sa.cast(sa.bindparam(None, orjson.dumps(number).decode(), sa.Text), sa.Double)
+        return sql("CAST({number} AS REAL)", number=orjson.dumps(number).decode())
 
-    def mentions(self, folded: str) -> sa.ColumnElement[bool]:
-        found = containing(header.c.folded, folded)
+    def mentions(self, folded: str) -> Sql:
+        found = containing(sql("h.folded"), folded)
         if len(folded) < 3:
             return found
+        # The trigrams find more, because they ignore more than we fold.
         phrase = '"' + folded.replace('"', '""') + '"'
-        words = sa.table("header_words", sa.column("rowid", sa.Integer), sa.column("folded", sa.Text))
-        return header.c.id.in_(sa.select(words.c.rowid).where(words.c.folded.op("MATCH")(phrase))) & found
+        return sql("h.id IN (SELECT rowid FROM header_words WHERE header_words MATCH {phrase}) AND {found}", phrase=phrase, found=found)
 
-    def by_code_point(self, text: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
-        return text
+    def by_code_point(self, text: str) -> Sql:
+        return sql(text)
 
     def _many(self, dbsession: Session, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
         connection = dbsession.connection().connection.driver_connection
@@ -223,18 +235,23 @@ class _PostgreSQL:
     def within(self, column: Any, values: Collection[int] | Collection[str]) -> sa.ColumnElement[bool]:
         return column == sa.any_(sa.cast(sa.bindparam(None, list(values), sa.ARRAY(column.type)), sa.ARRAY(column.type)))
 
-    def unnest(self, column: Any) -> tuple[sa.FromClause, sa.ColumnElement[Any], sa.ColumnElement[int]]:
-        one = sa.func.unnest(column).table_valued("value", with_ordinality="ordinal").render_derived()
-        return one, sa.type_coerce(one.c.value, _item(column)), sa.type_coerce(one.c.ordinal, sa.Integer) - 1
+    def one_of(self, column: Sql, values: Collection[int] | Collection[str]) -> Sql:
+        items = list(values)
+        array = sql("CAST({items} AS text[])" if isinstance(items[0], str) else "CAST({items} AS bigint[])", items=items)
+        return sql("{column} = ANY ({array})", column=column, array=array)
 
-    def parsed(self, number: float) -> sa.ColumnElement[float]:
-        return sa.bindparam(None, number, sa.Double)
+    def each(self, array: Sql) -> Each:
+        opened = sql("CROSS JOIN LATERAL unnest({array}) WITH ORDINALITY v (value, place)", array=array)
+        return Each(opened, sql("v.value"), sql("(v.place - 1)"))
 
-    def mentions(self, folded: str) -> sa.ColumnElement[bool]:
-        return containing(header.c.folded, folded)
+    def parsed(self, number: float) -> Sql:
+        return sql("{number}", number=number)
 
-    def by_code_point(self, text: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
-        return sa.collate(text, "C")
+    def mentions(self, folded: str) -> Sql:
+        return containing(sql("h.folded"), folded)
+
+    def by_code_point(self, text: str) -> Sql:
+        return sql(text + ' COLLATE "C"')
 
     def _cursor(self, dbsession: Session) -> Any:
         connection = dbsession.connection().connection.driver_connection
@@ -248,10 +265,6 @@ def _array_item(value: float | str | None) -> str:
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' if "\\" in value or '"' in value else f'"{value}"'
     return repr(value)
-
-
-def _item(column: Any) -> sa.types.TypeEngine[Any]:
-    return sa.Double() if isinstance(column.type, NumberArray) else sa.Text()
 
 
 _DIALECTS: dict[str, Dialect] = {"sqlite": _SQLite(), "postgresql": _PostgreSQL()}

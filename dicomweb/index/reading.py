@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from dicomweb.index.dialect import Dialect, dialect_of
 from dicomweb.index.documents import Document, open_document
-from dicomweb.index.tables import field, group_column, group_header, header, header_group
+from dicomweb.index.sql import Sql, joined, sql
 from dicomweb.index.values import PREFIX
 from dicomweb.models import GROUP_SIZE, GroupDocument
 
@@ -46,7 +46,7 @@ def read_meta(dbsession: Session, header_keys: Collection[int]) -> dict[int, dic
 
 def count_fields(dbsession: Session, *, prefix: str = "") -> int:
     """Count the paths that begin with a prefix and that some image has."""
-    return int(dbsession.scalar(sa.select(sa.func.count()).select_from(field).where(_is_used(prefix))) or 0)
+    return int(dbsession.scalar(sql("SELECT count(*) FROM field f WHERE {used}", used=_is_used(prefix)).statement()) or 0)
 
 
 def list_fields(dbsession: Session, *, prefix: str = "", after: str = "", offset: int = 0, limit: int) -> list[FieldSummary]:
@@ -57,22 +57,27 @@ def list_fields(dbsession: Session, *, prefix: str = "", after: str = "", offset
     happen to come first, cut at EXAMPLE_LENGTH.
     """
     dialect = dialect_of(dbsession)
-    path = dialect.by_code_point(field.c.path)
-    wanted = sa.select(field.c.id, field.c.path, field.c.vr).where(_is_used(prefix), path > after)
-    return _summarise(dbsession, dialect, dbsession.execute(wanted.order_by(path).offset(offset).limit(min(limit, MOST_FIELDS))).all())
+    wanted = sql(
+        "SELECT id, path, vr FROM field f WHERE {used} AND {path} > {after} ORDER BY {path} LIMIT {limit} OFFSET {offset}",
+        used=_is_used(prefix), path=dialect.by_code_point("path"), after=after, limit=min(limit, MOST_FIELDS), offset=offset,
+    )  # fmt: skip
+    return _summarise(dbsession, dialect, dbsession.execute(wanted.statement()).all())
 
 
 def field_paths(dbsession: Session) -> list[str]:
     """Give all paths that some image has, in code point order."""
-    path = dialect_of(dbsession).by_code_point(field.c.path)
-    return list(dbsession.scalars(sa.select(field.c.path).where(_is_used("")).order_by(path)))
+    path = dialect_of(dbsession).by_code_point("path")
+    return list(dbsession.scalars(sql("SELECT path FROM field f WHERE {used} ORDER BY {path}", used=_is_used(""), path=path).statement()))
 
 
 def summarise_fields(dbsession: Session, paths: Collection[str]) -> list[FieldSummary]:
     """Tell what is there of at most MOST_FIELDS paths, in code point order; see ``list_fields``."""
     dialect = dialect_of(dbsession)
-    wanted = sa.select(field.c.id, field.c.path, field.c.vr).where(field.c.path.in_(paths))
-    return _summarise(dbsession, dialect, dbsession.execute(wanted.order_by(dialect.by_code_point(field.c.path))).all())
+    wanted = sql(
+        "SELECT id, path, vr FROM field f WHERE {among} AND {used} ORDER BY {path}",
+        among=dialect.one_of(sql("path"), paths), used=_is_used(""), path=dialect.by_code_point("path"),
+    )  # fmt: skip
+    return _summarise(dbsession, dialect, dbsession.execute(wanted.statement()).all() if paths else ())
 
 
 def _summarise(dbsession: Session, dialect: Dialect, fields: Sequence[Any]) -> list[FieldSummary]:
@@ -84,42 +89,48 @@ def _summarise(dbsession: Session, dialect: Dialect, fields: Sequence[Any]) -> l
     return [FieldSummary(found.path, found.vr, images[found.id], tuple(examples[found.id])) for found in fields]
 
 
-def _is_used(prefix: str) -> sa.ColumnElement[bool]:
+def _is_used(prefix: str) -> Sql:
     # What a batch leaves behind when it is deleted are paths that nobody has any more.
-    used = sa.or_(*(sa.exists().where(of_group.c.field_id == field.c.id) for of_group in (group_header, group_column)))
-    return sa.and_(sa.func.substr(field.c.path, 1, len(prefix)) == prefix, used) if prefix else used
+    return sql(
+        "substr(f.path, 1, {length}) = {prefix} AND (EXISTS (SELECT 1 FROM group_header WHERE field_id = f.id) "
+        "OR EXISTS (SELECT 1 FROM group_column WHERE field_id = f.id))",
+        length=len(prefix), prefix=prefix,
+    )  # fmt: skip
 
 
 def _images_having(dbsession: Session, dialect: Dialect, field_ids: Sequence[int]) -> dict[int, int]:
-    common = sa.select(group_header.c.field_id, group_header.c.group_id).where(dialect.within(group_header.c.field_id, field_ids)).distinct().cte("common")
-    columns = sa.select(group_column.c.field_id, group_column.c.group_id, group_column.c.images).where(dialect.within(group_column.c.field_id, field_ids))
-    varying = columns.distinct().subquery()
-    # Where all images have one of the values in common, the columns add no image.
-    beside = sa.and_(common.c.field_id == varying.c.field_id, common.c.group_id == varying.c.group_id)
-    both = sa.union_all(
-        sa.select(common.c.field_id, header_group.c.images).join(header_group, header_group.c.id == common.c.group_id),
-        sa.select(varying.c.field_id, varying.c.images).join(common, beside, isouter=True).where(common.c.field_id.is_(None)),
-    ).subquery()
-    return {id_: int(images) for id_, images in dbsession.execute(sa.select(both.c.field_id, sa.func.sum(both.c.images)).group_by(both.c.field_id))}
+    # Where all images of a group have one of the values in common, its columns add no image.
+    counted = sql(
+        "WITH common AS MATERIALIZED (SELECT DISTINCT field_id, group_id FROM group_header WHERE {wanted}), "
+        "varying AS MATERIALIZED (SELECT DISTINCT field_id, group_id, images FROM group_column WHERE {wanted}) "
+        "SELECT field_id, sum(images) FROM ("
+        "SELECT common.field_id, g.images FROM common JOIN header_group g ON g.id = common.group_id UNION ALL "
+        "SELECT varying.field_id, varying.images FROM varying LEFT JOIN common "
+        "ON common.field_id = varying.field_id AND common.group_id = varying.group_id WHERE common.group_id IS NULL"
+        ") b GROUP BY field_id",
+        wanted=dialect.one_of(sql("field_id"), field_ids),
+    )
+    return {field_id: int(images) for field_id, images in dbsession.execute(counted.statement())}
 
 
 def _examples(dbsession: Session, dialect: Dialect, field_ids: Sequence[int]) -> dict[int, list[str]]:
-    first = sa.func.substr(header.c.folded, sa.literal_column("1"), sa.literal_column(str(PREFIX)))
-    text = sa.func.coalesce(header.c.text, header.c.folded).label("text")
-    common = _each(field_ids, lambda id_: sa.select(header.c.field_id, text).where(header.c.field_id == id_).order_by(first).limit(EXAMPLES))
-    columns = _each(field_ids, lambda id_: sa.select(group_column.c.field_id, group_column.c.texts).where(group_column.c.field_id == id_).limit(1))
-    found: dict[int, dict[str, None]] = defaultdict(dict)
-    for id_, value in dbsession.execute(common):
-        found[id_][value] = None
-    for id_, values in dbsession.execute(columns):
-        for value in dialect.values(values):
-            if value is not None and len(found[id_]) < EXAMPLES:
-                found[id_][value] = None
-    return defaultdict(list, {id_: [value[:EXAMPLE_LENGTH] for value in values] for id_, values in found.items()})
+    common = (
+        "SELECT * FROM (SELECT field_id, coalesce(text, folded) FROM header WHERE field_id = {field} "
+        "ORDER BY substr(folded, 1, {prefix}) LIMIT {examples}) h"
+    )
+    varying = "SELECT * FROM (SELECT field_id, texts FROM group_column WHERE field_id = {field} LIMIT 1) c"
+    found: dict[int, dict[str, None]] = {field_id: {} for field_id in field_ids}
+    for field_id, text in dbsession.execute(_for_each(common, field_ids)):
+        found[field_id][text] = None
+    for field_id, texts in dbsession.execute(_for_each(varying, field_ids)):
+        for text in dialect.values(texts):
+            if text is not None and len(found[field_id]) < EXAMPLES:
+                found[field_id][text] = None
+    return {field_id: [text[:EXAMPLE_LENGTH] for text in texts] for field_id, texts in found.items()}
 
 
-def _each(field_ids: Sequence[int], question: Callable[[int], sa.Select[Any]]) -> sa.CompoundSelect[Any]:
-    return sa.union_all(*(sa.select(question(id_).subquery()) for id_ in field_ids))
+def _for_each(select: str, field_ids: Sequence[int]) -> sa.TextClause:
+    return joined(" UNION ALL ", (sql(select, field=field_id, prefix=sql(str(PREFIX)), examples=EXAMPLES) for field_id in field_ids)).statement()
 
 
 def _documents(dbsession: Session, header_keys: Collection[int]) -> Iterator[tuple[int, int, Document]]:
