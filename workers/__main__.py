@@ -14,6 +14,7 @@ from types import FrameType
 
 import plaster
 import sqlalchemy as sa
+from sqlalchemy.orm import configure_mappers
 
 from dicomweb import jobs
 from dicomweb.db import make_engine, work
@@ -135,6 +136,8 @@ def main(arguments: list[str]) -> None:
     except (SettingError, OSError) as error:
         sys.exit(f"workers: {error}")
     plaster.setup_logging(str(ini))
+    # Done once here, it need not be done in every process that is forked.
+    configure_mappers()
     workers = Workers(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, workers.stop)
