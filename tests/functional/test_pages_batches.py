@@ -152,7 +152,7 @@ class TestABatch:
         answer = browser.get("/batches/1?page=3")
         assert texts(answer, "#images tbody th") == [f"{number:03}.dcm" for number in range(100, 120)]
         assert texts(answer, ".pager p") == ["101 to 120 of 120"]
-        assert [link["href"] for link in answer.html.select(".pagination a")][0] == "/batches/1?page=2"
+        assert next(link["href"] for link in answer.html.select(".pagination a")) == "/batches/1?page=2"
 
 
 class TestErrors:
