@@ -150,6 +150,46 @@ def test_an_image_of_a_batch_that_is_being_deleted_is_left_to_the_worker(api: Ch
     api.delete(image_of(api, "one/IM00001.dcm")["url"], status=409)
 
 
+def test_counts_are_those_of_the_table_whatever_happens_to_the_batches(
+    api: CheckedApp, imported: int, importer: Importer, settings: Settings, engine: sa.Engine
+) -> None:
+    def check() -> None:
+        with work(engine, read_only=True) as dbsession:
+            rows = dbsession.execute(sa.select(Image.batch_id, Image.status)).all()
+        for batch in (None, 1, 2, 3):
+            for status in (None, "NEW", "PROCESSING", "DONE"):
+                chosen = {"batch": batch, "status": status}
+                found = api.get(
+                    "/api/images", {name: value for name, value in chosen.items() if value is not None}
+                ).json
+                expected = [row for row in rows if batch in (None, row.batch_id) and status in (None, row.status)]
+                assert (chosen, found["count"]) == (chosen, len(expected)) == (chosen, len(found["results"]))
+
+    root = settings["watch.folders"][0]
+    check()
+    dicom_files.write_series(root / "later", images=2, seed="later")
+    (root / "later" / "twin.dcm").write_bytes((root / "samples" / "one" / "IM00002.dcm").read_bytes())
+    api_data.import_folder(importer, root / "later", most_jobs=1)
+    check()
+    api_data.run_jobs(importer)
+    check()
+    (root / "samples" / "broken.dcm").write_bytes(dicom_files.image_bytes("broken"))
+    api.post(f"/api/batches/{imported}/retry")
+    check()
+    api_data.run_jobs(importer)
+    api.delete(image_of(api, "one/IM00003.dcm")["url"])
+    check()
+    # The duplicate in the other batch takes the place of the image that it was a duplicate of.
+    api.delete(image_of(api, "one/IM00002.dcm")["url"])
+    check()
+    api_data.run_jobs(importer)
+    assert image_of(api, "twin.dcm")["status"] == "DONE"
+    api.delete(f"/api/batches/{imported}")
+    check()
+    api_data.run_jobs(importer)
+    check()
+
+
 def test_lists_take_as_many_statements_for_many_rows_as_for_one(api: CheckedApp, imported: int) -> None:
     engine = api.app.registry["engine"]
     for path in (
