@@ -55,7 +55,9 @@ def test_everybody_can_use_the_pages(page: Page, address: str, imported: int, th
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
     batch = f"/batches/{imported}"
-    for path in ("/", "/settings", batch, f"{batch}/errors", f"{batch}/notices", f"{batch}/delete", f"{batch}/images/1", "/nothing"):
+    page.goto(f"{address}{batch}/errors?code=conflict")
+    conflict = page.get_by_role("link", name="this file").get_attribute("href")
+    for path in ("/", "/settings", batch, f"{batch}/errors", f"{batch}/notices", f"{batch}/delete", f"{batch}/images/1", conflict, "/x"):
         page.goto(f"{address}{path}")
         assert page.evaluate("document.documentElement.dataset.bsTheme") == theme
         assert violations(page) == [], path
