@@ -30,4 +30,5 @@ def test_the_arrival_of_a_deleted_batch_is_not_claimed_again(
         assert batches.claimed_stamps(dbsession, [str(tmp_path / "knee")]) == {str(tmp_path / "knee"): {"sentinel 1"}}
         assert batches.claim_arrival(dbsession, str(tmp_path / "knee"), stamp="sentinel 1", now=NOW) is None
         again = batches.claim_arrival(dbsession, str(tmp_path / "knee"), stamp="sentinel 2", now=NOW)
-        assert again is not None and again.name == "knee"
+        assert again is not None
+        assert again.name == "knee"
