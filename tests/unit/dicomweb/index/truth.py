@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from dicomweb.index import (
@@ -39,10 +40,10 @@ class Value(NamedTuple):
     text: str
     number: float | None
     is_text: bool
+    folded: str
 
-    @property
-    def folded(self) -> str:
-        return fold(self.text)
+
+_fold = lru_cache(maxsize=None)(fold)
 
 
 def values_of(member: Member) -> list[Value]:
@@ -53,7 +54,7 @@ def values_of(member: Member) -> list[Value]:
             text = bound(text)
             of_text = number(vr, text)
             is_text = vr not in _NO_TEXT or (bool(text) and of_text is None and vr not in ("UI", "AT", "SQ"))
-            value = Value(bound_path(path), text, of_text, is_text)
+            value = Value(bound_path(path), text, of_text, is_text, _fold(text))
             known = found.get(value[:2])
             if known is None or (known.number is None and (of_text is not None or (known.is_text and not is_text))):
                 found[value[:2]] = value
@@ -70,8 +71,10 @@ def matches(expression: Expression, values: Iterable[Value]) -> bool:
         case Not(operand):
             return not matches(operand, values)
         case Anywhere(text):
-            return not fold(text) or any(value.is_text and fold(text) in value.folded for value in values)
-    here = [value for value in values if value.path == bound_path(expression.path)]
+            folded = _fold(text)
+            return not folded or any(folded in value.folded for value in values if value.is_text)
+    path = bound_path(expression.path)
+    here = [value for value in values if value.path == path]
     match expression:
         case Exists():
             return bool(here)
@@ -80,9 +83,9 @@ def matches(expression: Expression, values: Iterable[Value]) -> bool:
         case OneOf(_, texts):
             return any(value.text == bound(text) for value in here for text in texts)
         case EqualsFolded(_, text):
-            return any(value.folded == fold(text) for value in here)
+            return any(value.folded == _fold(text) for value in here)
         case Contains(_, text):
-            return any(fold(text) in value.folded for value in here)
+            return any(_fold(text) in value.folded for value in here)
         case Like(_, pattern):
             parts, wildcards = split_pattern(pattern)
             translated = "".join({"*": ".*", "?": "."}[wildcard] + re.escape(fold(part)) for wildcard, part in zip(wildcards, parts[1:], strict=True))
