@@ -17,8 +17,8 @@ be given to pydicom in a bounded child process (``fallback.read_with_pydicom``).
 bytes (``memo``), and runs of unchanged elements are recognised by one comparison (``runs``).
 
 pydicom is the reference, and the tests hold both readings equal. Modules: ``walker`` (the pass over the bytes), ``source``
-(a window over the file, inflation), ``memo`` and ``runs``, ``values`` (bytes -> texts and JSON), ``charset``, ``dictionary`` (VRs and
-paths), ``numbers`` (the number a text is searched by), ``model``, ``errors``, ``fallback`` (pydicom in a child).
+(a window over the file, inflation), ``memo`` and ``runs``, ``values`` (bytes -> texts and JSON), ``charset``,
+``dictionary`` (VRs and paths), ``model``, ``errors``, ``fallback`` (pydicom in a child).
 
 Warnings: no-preamble, no-transfer-syntax, wrong-transfer-syntax, wrong-group-length, implicit-in-explicit, unknown-vr,
 unknown-charset, wrong-value-length, value-cut, duplicate-tag, tag-order, stray-delimiter, trailing-bytes, pixel-data-missing,
@@ -27,7 +27,6 @@ pixel-data-short, read-by-pydicom.
 
 from dicomweb.headers.errors import HeaderError, NotDicom, TooDeep, TooLarge, TooManyElements, Truncated, Unreadable
 from dicomweb.headers.model import Element, Header, Limits, PixelData
-from dicomweb.headers.numbers import number
 from dicomweb.headers.reader import forget, read_header
 from dicomweb.headers.values import BULK_MARK
 
@@ -45,6 +44,5 @@ __all__ = [
     "Truncated",
     "Unreadable",
     "forget",
-    "number",
     "read_header",
 ]

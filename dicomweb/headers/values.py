@@ -4,6 +4,7 @@ Texts are decoded, without NUL and padding, one entry a value. JSON holds the sa
 valid, PersonName in its component groups, null for an empty value among others, no "Value" for an empty element.
 """
 
+import re
 import struct
 from base64 import b64encode
 from math import isfinite
@@ -13,7 +14,6 @@ import orjson
 
 from dicomweb.headers import charset
 from dicomweb.headers.charset import Encodings
-from dicomweb.headers.numbers import DECIMAL
 
 # Bulk data is named by this mark and its path; the reader of a document puts the URL of the instance in its place. The
 # control character cannot occur in a DICOM text, so that the mark is never part of a value.
@@ -27,6 +27,8 @@ NUMERIC = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "SV": "q", "UV": "Q", "FL
 BINARY = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
 TEXT = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 PLAIN = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"))
+# A decimal or integer string, PS3.5 6.2; longer ones than the Standard allows are common.
+DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 UNDIVIDED = frozenset(("LT", "ST", "UT", "UR"))
 
 Values = tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What read_header gives: paths, values, JSON, positions and warnings of small files, and the numbers of values."""
+"""What read_header gives: paths, values, JSON, positions and warnings of small files."""
 
 import struct
 from pathlib import Path
@@ -18,7 +18,7 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
 )
 
-from dicomweb.headers import HeaderError, NotDicom, PixelData, forget, number, read_header
+from dicomweb.headers import HeaderError, NotDicom, PixelData, forget, read_header
 from dicomweb.headers.memo import Memo
 from dicomweb.headers.model import Header
 from tests.dicom_files import dicomdir_bytes, file_bytes, image, image_bytes
@@ -314,35 +314,6 @@ def test_text_of_every_character_set_is_decoded(charset: str, raw: bytes, text: 
     assert header.value("00104000") == text
     header.value("00104000").encode()
 
-
-def test_numbers_are_what_the_index_sorts_by() -> None:
-    table: list[tuple[str, str, float | None]] = [
-        ("DS", "1.5", 1.5),
-        ("DS", " -1e3 ", -1000.0),
-        ("DS", "1_000", None),
-        ("DS", "nan", None),
-        ("DS", "1e999", None),
-        ("DS", "", None),
-        ("IS", "+7", 7.0),
-        ("US", "512", 512.0),
-        ("FD", "inf", None),
-        ("DA", "20240131", 20240131.0),
-        ("DA", "2024.01.31", 20240131.0),
-        ("DA", "20241331", None),
-        ("DA", "2024013", None),
-        ("TM", "101501.25", 101501.25),
-        ("TM", "10:15:01", 101501.0),
-        ("TM", "10", 100000.0),
-        ("TM", "2561", None),
-        ("DT", "20240131101501", 20240131101501.0),
-        ("DT", "2024", 20240101000000.0),
-        ("DT", "20240131101501.5+0100", 20240131101501.5),
-        ("AS", "063Y", 63 * 365.25),
-        ("AS", "002W", 14.0),
-        ("AS", "63", None),
-        ("LO", "12", None),
-    ]
-    assert [number(vr, text) for vr, text, _ in table] == [expected for _, _, expected in table]
 
 
 def test_files_that_are_no_dicom_are_told_so() -> None:
