@@ -156,16 +156,17 @@ def add_files(
     *,
     chunks: Iterable[tuple[int, int]],
     now: datetime,
-) -> None:
-    """Add the files a scan found as NEW images, with a job for each chunk.
+) -> list[int]:
+    """Add the files a scan found as NEW images, with a job for each chunk, and give the ids of the images.
 
     rows: columns of Image, in path order. chunks: (first, end) positions in ``rows``.
     """
     if not rows:
-        return
+        return []
     ids = list(dbsession.scalars(sa.insert(Image).returning(Image.id, sort_by_parameter_order=True), rows))
     for first, end in chunks:
         jobs.enqueue(dbsession, "import_chunk", {"first": ids[first], "last": ids[end - 1]}, batch_id=batch_id, now=now)
+    return ids
 
 
 def record_scan(dbsession: Session, batch_id: int, *, found: int, failed: int, skipped: int, now: datetime) -> None:

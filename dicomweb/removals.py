@@ -9,8 +9,9 @@ deleting one batch never loses what another one was given.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import cast
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -36,6 +37,9 @@ from dicomweb.storage import Storage
 # How much of a batch is removed in one transaction.
 _GROUPS = 8
 _IMAGES = 1000
+
+# The table and not the model: an UPDATE of many rows by the unit of work would look each of them up.
+_OUTCOME = cast("sa.Table", Outcome.__table__)
 
 
 def delete_images(dbsession: Session, images: Sequence[Image], *, now: datetime) -> None:
@@ -123,36 +127,65 @@ def _bequeath(dbsession: Session, images: Sequence[Image], *, now: datetime) -> 
         .where(Outcome.image_id.in_(by_id), Outcome.kind == "duplicate", Outcome.batch_id.not_in(own), ~Batch.deleting)
         .order_by(Outcome.id)
     ).all()
-    inherited: set[int] = set()
     by_batch: dict[int, list[Outcome]] = defaultdict(list)
     for twin in twins:
         by_batch[twin.batch_id].append(twin)
+    heirs: dict[int, int] = {}
     for batch_id, outcomes in sorted(by_batch.items()):
+        # One twin inherits the bytes, and the others become its duplicates; without bytes each reads its own file again.
+        first = {outcome.image_id: outcome for outcome in reversed(outcomes)}
+        moving = [
+            outcome
+            for outcome in outcomes
+            if by_id[outcome.image_id or 0].pack_id is None
+            or (first[outcome.image_id] is outcome and outcome.image_id not in heirs)
+        ]
+        if not moving:
+            continue
         try:
-            batches.reopen(dbsession, batch_id, notices=len(outcomes), now=now)
+            batches.reopen(dbsession, batch_id, notices=len(moving), now=now)
         except batches.BatchGone:
             # Somebody began to delete that batch a moment ago; it needs no heirs any more.
             continue
         rows = []
-        for outcome in outcomes:
+        for outcome in moving:
             image = by_id[outcome.image_id or 0]
-            row = {
-                "batch_id": batch_id,
-                "path": outcome.path,
-                "status": "NEW",
-                "version": 0,
-                "size": outcome.size,
-                "sha256": None,
-                "pack_id": None,
-                "pack_offset": None,
+            stored = image.pack_id is not None
+            rows.append(
+                {
+                    "batch_id": batch_id,
+                    "path": outcome.path,
+                    "status": "NEW",
+                    "version": 0,
+                    "size": image.size if stored else outcome.size,
+                    "sha256": image.sha256 if stored else None,
+                    "pack_id": image.pack_id,
+                    "pack_offset": image.pack_offset,
+                }
+            )
+        change(dbsession, sa.delete(Outcome).where(Outcome.id.in_([outcome.id for outcome in moving])))
+        ids = batches.add_files(dbsession, batch_id, rows, chunks=[(0, len(rows))], now=now)
+        heirs.update(
+            {
+                image_id: heir
+                for image_id, heir in zip((outcome.image_id for outcome in moving), ids, strict=True)
+                if image_id is not None and by_id[image_id].pack_id is not None
             }
-            if image.id not in inherited and image.pack_id is not None:
-                inherited.add(image.id)
-                row.update(size=image.size, sha256=image.sha256, pack_id=image.pack_id, pack_offset=image.pack_offset)
-            rows.append(row)
-        change(dbsession, sa.delete(Outcome).where(Outcome.id.in_([outcome.id for outcome in outcomes])))
-        batches.add_files(dbsession, batch_id, rows, chunks=[(0, len(rows))], now=now)
-    return inherited
+        )
+    relink_duplicates(dbsession, heirs, but_of=own)
+    return set(heirs)
+
+
+def relink_duplicates(dbsession: Session, heirs: Mapping[int, int], *, but_of: Collection[int] = ()) -> None:
+    """Let files that were noticed as duplicates of some images be duplicates of others from now on; old -> new id."""
+    if heirs:
+        relink = (
+            sa.update(_OUTCOME)
+            .where(_OUTCOME.c.image_id == sa.bindparam("old"), _OUTCOME.c.kind == "duplicate")
+            .where(*(_OUTCOME.c.batch_id != batch_id for batch_id in but_of))
+            .values(image_id=sa.bindparam("new"))
+        )
+        dbsession.connection().execute(relink, [{"old": old, "new": new} for old, new in sorted(heirs.items())])
 
 
 def forget_images(

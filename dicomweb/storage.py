@@ -229,7 +229,9 @@ class PackWriter:
             os.close(self._fd)
             self._fd = None
         self._end = self._kept = 0
-        self._storage.discard(self.name)
+        # What a broken disk keeps, the next attempt removes; the reason why this one ends must not be lost.
+        with contextlib.suppress(OSError):
+            self._storage.discard(self.name)
 
     def _open(self) -> int:
         if self._fd is None:

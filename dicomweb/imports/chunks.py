@@ -320,6 +320,9 @@ def _write_refused(dbsession: Session, batch_id: int, refused: Sequence[NoImage]
 
 
 def _write_duplicates(dbsession: Session, batch_id: int, duplicates: Sequence[Verdict], now: datetime) -> None:
+    # Another file may be the duplicate of an image that inherited its bytes and turns out to be a duplicate itself.
+    heirs = {v.candidate.image_id: v.duplicate_of for v in duplicates if v.candidate.adopted and v.duplicate_of}
+    removals.relink_duplicates(dbsession, heirs)
     removals.forget_images(dbsession, [verdict.candidate.image_id for verdict in duplicates], now=now)
     rows = [
         outcome(
