@@ -16,6 +16,7 @@ from typing import Any
 
 import kombu
 import sqlalchemy as sa
+from kombu.exceptions import KombuError
 from kombu.mixins import ConsumerMixin
 from kombu.utils.limits import TokenBucket
 
@@ -65,7 +66,8 @@ class Worker(ConsumerMixin):
         """Work until stopped. The process may be killed at any moment; nothing is lost by that."""
         life = threading.Thread(target=self._show_life, name="sign of life", daemon=True)
         life.start()
-        unreachable = (OSError, *self.connection.connection_errors, *self.connection.channel_errors)
+        # kombu wraps the errors of connecting in its own, and leaves those of talking as they are.
+        unreachable = (KombuError, OSError, *self.connection.connection_errors, *self.connection.channel_errors)
         while not self.should_stop:
             try:
                 for _ in self.consume(limit=None):
