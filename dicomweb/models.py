@@ -396,6 +396,13 @@ class TextArray(_Array):
     cache_ok = True
 
 
+class PlaceArray(_Array):
+    """Which of some texts each image has."""
+
+    item = sa.SmallInteger
+    cache_ok = True
+
+
 class Field(Base):
     """A path that some header has: ``00080060``, ``00400275/00400009``, ``0019[GEMS_ACQU_01]02``."""
 
@@ -501,13 +508,19 @@ class GroupColumn(Base):
     text_max: Mapped[str] = mapped_column(
         CodePointText, doc="Of the folded texts, cut short and made larger than what it was cut from."
     )
-    numbers: Mapped[list[float | None] | None] = mapped_column(NumberArray)
-    texts: Mapped[list[str | None]] = mapped_column(TextArray, doc="As they were written.")
-    folded: Mapped[list[str | None] | None] = mapped_column(
-        TextArray, doc="Without case and accents; NULL when that changes none of them."
-    )
+    # Before the arrays, which SQLite would have to pass through to come to it.
     words: Mapped[str | None] = mapped_column(
         CodePointText, doc="Of text (no numbers, no UIDs): the distinct folded texts, a line each."
+    )
+    numbers: Mapped[list[float | None] | None] = mapped_column(NumberArray, doc="One an image.")
+    texts: Mapped[list[str | None]] = mapped_column(
+        TextArray, doc="As they were written: one an image, or each once when there are places."
+    )
+    folded: Mapped[list[str | None] | None] = mapped_column(
+        TextArray, doc="The texts without case and accents; NULL when that changes none of them."
+    )
+    places: Mapped[list[int | None] | None] = mapped_column(
+        PlaceArray, doc="Which image has which of the texts (see index.dialect)."
     )
 
 

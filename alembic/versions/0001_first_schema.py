@@ -17,6 +17,7 @@ BY_CODE_POINT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 MOMENT = sa.BigInteger().with_variant(sa.DateTime(timezone=True), "postgresql")
 NUMBERS = sa.Text().with_variant(postgresql.ARRAY(sa.Double()), "postgresql")
+PLACES = sa.Text().with_variant(postgresql.ARRAY(sa.SmallInteger()), "postgresql")
 TEXTS = sa.Text().with_variant(postgresql.ARRAY(sa.Text()), "postgresql")
 
 # What the models cannot say: indexes for searching text, on each database its own.
@@ -113,10 +114,11 @@ def upgrade() -> None:
         sa.Column("number_max", sa.Double(), nullable=True),
         sa.Column("text_min", BY_CODE_POINT, nullable=False),
         sa.Column("text_max", BY_CODE_POINT, nullable=False),
+        sa.Column("words", BY_CODE_POINT, nullable=True),
         sa.Column("numbers", NUMBERS, nullable=True),
         sa.Column("texts", TEXTS, nullable=False),
         sa.Column("folded", TEXTS, nullable=True),
-        sa.Column("words", BY_CODE_POINT, nullable=True),
+        sa.Column("places", PLACES, nullable=True),
         sa.PrimaryKeyConstraint("group_id", "field_id", "slot", name=op.f("pk_group_column")),
     )
     op.create_index(

@@ -77,7 +77,7 @@ def facet(dbsession: Session, expression: Expression, path: str, limit: int) -> 
     """
     compiler = Compiler(dbsession, expression)
     compiler.find()
-    each = compiler.dialect.each(sql("c.texts"))
+    each = compiler.dialect.each_text(sql("c.texts"))
     field_id = sql("(SELECT id FROM field WHERE path = {path})", path=bound_path(path))
     compiler.add_table(
         "groups", sql("SELECT id, images, 1 AS whole FROM candidates WHERE must UNION ALL SELECT group_id, count(*), 0 FROM hits GROUP BY group_id")
@@ -89,7 +89,7 @@ def facet(dbsession: Session, expression: Expression, path: str, limit: int) -> 
     )
     compiler.add_table(
         "opened",
-        sql("SELECT c.group_id, c.texts, groups.whole FROM group_column c JOIN groups ON groups.id = c.group_id WHERE c.field_id = {field}", field=field_id),
+        sql("SELECT c.group_id, c.texts, c.places, groups.whole FROM group_column c JOIN groups ON groups.id = c.group_id WHERE c.field_id = {field}", field=field_id),
     )
     varying = sql(
         "SELECT {value} AS text, 1 AS images FROM opened c {join} "

@@ -242,9 +242,9 @@ class Compiler:
             case Between():
                 each = self.dialect.each(sql("c.numbers"))
             case Equals() | OneOf() | Exists():
-                each = self.dialect.each(sql("c.texts"))
+                each = self.dialect.each_text(sql("c.texts"))
             case _:
-                each = self.dialect.each(sql("coalesce(c.folded, c.texts)"))
+                each = self.dialect.each_text(sql("coalesce(c.folded, c.texts)"))
         opened = sql(
             "SELECT c.group_id * {size} + {ordinal} AS key, c.group_id AS group_id FROM group_column c {join} "
             "WHERE {zone} AND c.group_id IN (SELECT id FROM part) AND {matches}",

@@ -90,6 +90,12 @@ class Dialect(Protocol):
     def values(self, array: Any) -> list[Any]:
         """Give the values of an array that was read."""
 
+    def places(self, ordinals: Sequence[Sequence[int]]) -> Any:
+        """Give the form in which ``insert`` takes of each text the ordinals of its images."""
+
+    def spread(self, texts: Sequence[str | None], places: Any) -> list[str | None]:
+        """Give one text an image from the texts and places of a column; images behind the last that has one may be missing."""
+
     def within(self, column: Any, values: Collection[int] | Collection[str]) -> sa.ColumnElement[bool]:
         """Say that a column has one of these values, as one parameter however many they are."""
 
@@ -97,7 +103,10 @@ class Dialect(Protocol):
         """Say the same as a piece of SQL."""
 
     def each(self, array: Sql) -> Each:
-        """Open an array."""
+        """Open an array with one value an image."""
+
+    def each_text(self, texts: Sql) -> Each:
+        """Open texts (or folded texts) of a group_column c."""
 
     def parsed(self, number: float) -> Sql:
         """Give a number as the database reads it from an array, to be compared with numbers from arrays."""
@@ -157,6 +166,15 @@ class _SQLite:
     def values(self, array: Any) -> list[Any]:
         return orjson.loads(array)
 
+    def places(self, ordinals: Sequence[Sequence[int]]) -> Any:
+        return orjson.dumps(ordinals).decode()
+
+    def spread(self, texts: Sequence[str | None], places: Any) -> list[str | None]:
+        if places is None:
+            return list(texts)
+        by_ordinal = {ordinal: text for text, ordinals in zip(texts, orjson.loads(places), strict=True) for ordinal in ordinals}
+        return [by_ordinal.get(ordinal) for ordinal in range(max(by_ordinal) + 1)]
+
     def within(self, column: Any, values: Collection[int] | Collection[str]) -> sa.ColumnElement[bool]:
         one = sa.func.json_each(sa.bindparam(None, orjson.dumps(list(values)).decode(), sa.Text)).table_valued("value")
         return column.in_(sa.select(one.c.value))
@@ -166,6 +184,10 @@ class _SQLite:
 
     def each(self, array: Sql) -> Each:
         return Each(sql("JOIN json_each({array}) v", array=array), sql("v.value"), sql("v.key"))
+
+    def each_text(self, texts: Sql) -> Each:
+        opened = sql("JOIN json_each({texts}) v LEFT JOIN json_each(c.places, '$[' || v.key || ']') o", texts=texts)
+        return Each(opened, sql("v.value"), sql("coalesce(o.value, v.key)"))
 
     def parsed(self, number: float) -> Sql:
         # SQLite's reading of a decimal may differ in the last bit from Python's, but it reads the same text the same way.
@@ -232,6 +254,14 @@ class _PostgreSQL:
     def values(self, array: Any) -> list[Any]:
         return array
 
+    def places(self, ordinals: Sequence[Sequence[int]]) -> Any:
+        # An array cannot hold arrays of different lengths: so the number of its text for each image, from 1 on.
+        of_image = {ordinal: number for number, having in enumerate(ordinals, start=1) for ordinal in having}
+        return "{" + ",".join(str(of_image.get(ordinal, "NULL")) for ordinal in range(max(of_image) + 1)) + "}"
+
+    def spread(self, texts: Sequence[str | None], places: Any) -> list[str | None]:
+        return list(texts) if places is None else [None if number is None else texts[number - 1] for number in places]
+
     def within(self, column: Any, values: Collection[int] | Collection[str]) -> sa.ColumnElement[bool]:
         return column == sa.any_(sa.cast(sa.bindparam(None, list(values), sa.ARRAY(column.type)), sa.ARRAY(column.type)))
 
@@ -243,6 +273,14 @@ class _PostgreSQL:
     def each(self, array: Sql) -> Each:
         opened = sql("CROSS JOIN LATERAL unnest({array}) WITH ORDINALITY v (value, place)", array=array)
         return Each(opened, sql("v.value"), sql("(v.place - 1)"))
+
+    def each_text(self, texts: Sql) -> Each:
+        opened = sql(
+            "CROSS JOIN LATERAL unnest({texts}) WITH ORDINALITY v (value, place) "
+            "LEFT JOIN LATERAL unnest(c.places) WITH ORDINALITY o (value, place) ON o.value = v.place",
+            texts=texts,
+        )
+        return Each(opened, sql("v.value"), sql("(coalesce(o.place, v.place) - 1)"))
 
     def parsed(self, number: float) -> Sql:
         return sql("{number}", number=number)

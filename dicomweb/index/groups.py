@@ -20,6 +20,8 @@ TINY = 8
 SHARE = 0.2
 # Images that lack so many occurrences which most of their group have get a group of their own: an odd one spoils none.
 SPLIT = 8
+# When a column has so many times more images than texts, each text is kept once.
+REPEATS = 4
 
 
 class Member(NamedTuple):
@@ -48,8 +50,9 @@ class Column(NamedTuple):
     path: str
     slot: int
     images: int
-    texts: list[str | None]
-    folded: list[str | None] | None
+    texts: list[str | None]  # one an image, or each once when there are places
+    folded: list[str | None] | None  # the texts folded, None when that changes none
+    places: list[list[int]] | None  # of each text the ordinals of the images that have it
     numbers: list[float | None] | None
     words: str | None
     text_min: str
@@ -253,15 +256,22 @@ def column(
     path: str, slot: int, images: int, *, is_text: bool, texts: list[str | None], numbers: Sequence[float | None] | None
 ) -> Column:
     """Make a column with its zones from one value an image, at least one of which is there."""
-    folds = {text: fold(text) for text in set(texts) if text is not None}
+    ordinals: dict[str, list[int]] = {}
+    for ordinal, text in enumerate(texts):
+        if text is not None:
+            ordinals.setdefault(text, []).append(ordinal)
+    folds = {text: fold(text) for text in ordinals}
     smallest, largest = min(folds.values()), max(folds.values())
     present = [number for number in numbers or () if number is not None]
+    repeats = len(ordinals) * REPEATS <= len(texts)
+    kept: list[str | None] = list(ordinals) if repeats else texts
     return Column(
         path=path,
         slot=slot,
         images=images,
-        texts=texts,
-        folded=None if all(text == folded for text, folded in folds.items()) else [None if text is None else folds[text] for text in texts],
+        texts=kept,
+        folded=None if all(text == folded for text, folded in folds.items()) else [None if text is None else folds[text] for text in kept],
+        places=list(ordinals.values()) if repeats else None,
         numbers=list(numbers) if numbers is not None and present else None,
         words="\n".join(sorted(set(folds.values()))) if is_text else None,
         text_min=smallest[:PREFIX],

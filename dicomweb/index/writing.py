@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,7 +27,7 @@ from dicomweb.models import (
     PromotedNumber,
 )
 
-_COLUMN = ["group_id", "field_id", "slot", "images", "number_min", "number_max", "text_min", "text_max", "numbers", "texts", "folded", "words"]
+_COLUMN = ["group_id", "field_id", "slot", "images", "number_min", "number_max", "text_min", "text_max", "words", "numbers", "texts", "folded", "places"]
 _PROMOTED = ["field_id", "number", "header_key"]
 
 
@@ -190,7 +191,8 @@ def _fields(dbsession: Session, paths: Collection[str]) -> dict[str, Any]:
 def _column_row(dialect: Dialect, group_id: int, field_id: int, column: Column) -> tuple[Any, ...]:
     arrays = [None if values is None else dialect.array(values) for values in (column.numbers, column.texts, column.folded)]
     zones = (column.number_min, column.number_max, column.text_min, column.text_max)
-    return (group_id, field_id, column.slot, column.images, *zones, *arrays, column.words)
+    places = None if column.places is None else dialect.places(column.places)
+    return (group_id, field_id, column.slot, column.images, *zones, column.words, *arrays, places)
 
 
 def _delete_groups(dbsession: Session, dialect: Dialect, group_ids: Collection[int]) -> None:
@@ -230,14 +232,20 @@ def _empty_columns(dbsession: Session, dialect: Dialect, group_ids: Collection[i
     """Write the columns of some groups again without the values of those images that are gone."""
     old: dict[tuple[int, int], list[Any]] = defaultdict(list)
     found = sa.select(
-        GroupColumn.group_id, GroupColumn.field_id, GroupColumn.slot, GroupColumn.texts, GroupColumn.numbers, GroupColumn.words
+        GroupColumn.group_id,
+        GroupColumn.field_id,
+        GroupColumn.slot,
+        GroupColumn.words,
+        GroupColumn.numbers,
+        GroupColumn.texts,
+        GroupColumn.places,
     ).where(dialect.within(GroupColumn.group_id, group_ids))
     for row in dbsession.execute(found):
         old[row.group_id, row.field_id].append(row)
     kept = []
     for (group_id, field_id), rows in old.items():
-        texts = [_nulled(dialect.values(row.texts), gone[group_id]) for row in rows]
-        having = sum(any(text is not None for text in of_image) for of_image in zip(*texts, strict=True))
+        texts = [_nulled(dialect.spread(dialect.values(row.texts), row.places), gone[group_id]) for row in rows]
+        having = sum(any(text is not None for text in of_image) for of_image in zip_longest(*texts))
         for row, texts_left in zip(rows, texts, strict=True):
             if any(text is not None for text in texts_left):
                 numbers = None if row.numbers is None else _nulled(dialect.values(row.numbers), gone[group_id])
