@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
@@ -25,12 +25,10 @@ from dicomweb.imports.sources import pack_fragments
 from dicomweb.models import OUTCOME_KIND, Batch, Image, Job, Pack
 from dicomweb.storage import CANNOT_STORE, PackWriter
 
+# How often a chunk looks again when others were quicker; each time somebody else has got on.
 _COLLISIONS = 8
-
-
 # After so many failed attempts of a chunk it is cut in two, until the one file that ends its worker is alone.
 _SPLIT_AFTER = 2
-
 
 # The table and not the model: an UPDATE of many rows by the unit of work would look each of them up.
 _IMAGE = cast("sa.Table", Image.__table__)
@@ -73,20 +71,20 @@ def import_chunk(importer: Importer, job: Job) -> None:
     if job.attempts > _SPLIT_AFTER and _split(importer, job, [image for image, _ in rows]):
         return
     pack = importer.storage.write_pack(batch.id, job.id, job.attempts)
-    kept = False
-    with ExitStack() as cleanup:
-        cleanup.callback(lambda: None if kept else pack.abandon())
-        reader = Reader(importer, batch, pack)
-        cleanup.callback(reader.close)
-        candidates: list[Candidate] = []
-        refused: list[NoImage] = []
-        for image, pack_name in rows:
-            if importer.stopping():
-                raise Stopping
-            result = reader.read(image, pack_name)
-            (candidates if isinstance(result, Candidate) else refused).append(result)  # type: ignore[arg-type]
-        _commit_chunk(importer, job, batch, reader, pack, candidates, refused)
-        kept = True
+    candidates: list[Candidate] = []
+    refused: list[NoImage] = []
+    with ExitStack() as given_up:
+        given_up.callback(pack.abandon)
+        with closing(Reader(importer, batch, pack)) as reader:
+            for image, pack_name in rows:
+                if importer.stopping():
+                    raise Stopping
+                result = reader.read(image, pack_name)
+                if isinstance(result, Candidate):
+                    candidates.append(result)
+                else:
+                    refused.append(result)
+            _commit_chunk(importer, job, batch, reader, pack, candidates, refused, given_up)
 
 
 def _split(importer: Importer, job: Job, images: Sequence[Image]) -> bool:
@@ -134,8 +132,10 @@ def _commit_chunk(
     pack: PackWriter,
     candidates: Sequence[Candidate],
     refused: Sequence[NoImage],
+    given_up: ExitStack,
 ) -> None:
     withdrawn: set[int] = set()
+    overtaken: Exception = Stopping()
     for _ in range(_COLLISIONS):
         with importer.work(read_only=True) as dbsession:
             existing = _existing(dbsession, candidates)
@@ -154,20 +154,24 @@ def _commit_chunk(
         )
         index.ensure_fields(importer.engine, prepared)
         pack.close()
+        # A connection that is lost during the commit leaves open whether the rows are there; so from here on the pack stays.
+        # If they are not, the next attempt removes it.
+        abandon = given_up.pop_all()
         try:
             with importer.work() as dbsession:
                 _write_chunk(dbsession, importer, job, batch, pack, verdicts, refused, existing, series, prepared)
             return
         except (batches.BatchGone, jobs.LeaseLost):
+            abandon.close()
             with importer.work() as dbsession:
                 removals.forget_childless(dbsession, series.values())
             raise
-        except (_Overtaken, index.UnknownFields):
-            continue
         except Exception as error:
-            if not is_overtaken(error):
+            if not (isinstance(error, (_Overtaken, index.UnknownFields)) or is_overtaken(error)):
                 raise
-    raise Stopping
+            overtaken = error
+            given_up.push(abandon)
+    raise overtaken
 
 
 class _Overtaken(Exception):
