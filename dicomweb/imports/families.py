@@ -43,8 +43,10 @@ _SERIES = {
 }
 
 
-# Beyond any honest value, and three of them, of characters of four bytes, within the 2,704 bytes PostgreSQL can index.
-_LONGEST = 200
+# Beyond any honest value, but, of characters of four bytes, within the 2,704 bytes PostgreSQL can index: alone, or the
+# three of a patient together.
+_LONGEST = 512
+_LONGEST_OF_PATIENT = 200
 
 
 def ensure_series(importer: Importer, found: Sequence[headers.Header]) -> dict[tuple[str, str], int]:
@@ -77,7 +79,7 @@ def _known_series(dbsession: Session, wanted: Collection[tuple[str, str]]) -> di
 
 def _add_series(dbsession: Session, missing: dict[tuple[str, str], headers.Header]) -> None:
     studies = {study: header for (study, _), header in missing.items()}
-    patients = {study: _texts(header, _PATIENT) for study, header in studies.items()}
+    patients = {study: _texts(header, _PATIENT, _LONGEST_OF_PATIENT) for study, header in studies.items()}
     unique = {_patient_key(row): row for row in patients.values()}
     insert_missing(dbsession, Patient, [row for _, row in sorted(unique.items())])
     by_key = {
@@ -107,5 +109,5 @@ def _patient_key(patient: dict[str, str]) -> tuple[str, str, str]:
     return patient["patient_id"], patient["patient_name"], patient["patient_birth_date"]
 
 
-def _texts(header: headers.Header, columns: dict[str, str]) -> dict[str, str]:
-    return {column: header.value(path)[:_LONGEST] for column, path in columns.items()}
+def _texts(header: headers.Header, columns: dict[str, str], longest: int = _LONGEST) -> dict[str, str]:
+    return {column: header.value(path)[:longest] for column, path in columns.items()}

@@ -583,7 +583,7 @@ def test_the_headers_of_what_was_imported_are_searchable(engine: sa.Engine, sett
     batch = import_folder(engine, settings, folder)
     with work(engine, read_only=True) as dbsession:
         assert index.count(dbsession, index.Between("00201041", 2.5, 5.0)) == 3
-        assert index.count(dbsession, index.OfBatches((batch.id,))) == 10
+        assert index.count(dbsession, index.OfBatches(sa.select(Batch.id).where(Batch.id == batch.id))) == 10
 
 
 def test_all_sample_files_of_one_folder_have_one_outcome_each(
