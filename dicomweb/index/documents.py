@@ -82,8 +82,13 @@ def without(document: bytes, ordinals: Collection[int]) -> bytes:
 
 def _entries(images: Sequence[Mapping[str, bytes]]) -> list[_Entry]:
     entries = []
-    for tag in sorted(set().union(*images)):
-        cells = [image.get(tag, b"") for image in images]
+    tags = list(images[0])
+    if tags == sorted(tags) and all(list(image) == tags for image in images):
+        columns: Iterable[tuple[bytes, ...] | list[bytes]] = zip(*(image.values() for image in images), strict=True)
+    else:
+        tags = sorted(set().union(*images))
+        columns = ([image.get(tag, b"") for image in images] for tag in tags)
+    for tag, cells in zip(tags, columns, strict=True):
         head = b'"%s":' % tag.encode()
         entries.append(_Entry(head + cells[0], None) if cells.count(cells[0]) == len(cells) else _Entry(head, cells))
     return entries

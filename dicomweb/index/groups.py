@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from dicomweb.index.documents import pack
-from dicomweb.index.values import LAST, PREFIX, Kind, bound, bound_path, classify, fold, header_ids
+from dicomweb.index.values import LAST, PREFIX, TEXT_LENGTH, Kind, bound, bound_path, classify, fold, header_ids
 from dicomweb.models import GROUP_SIZE
 
 # A series with fewer images in the chunk may share a group with others of its modality ...
@@ -20,6 +21,9 @@ TINY = 8
 SHARE = 0.2
 # Images that lack so many occurrences which most of their group have get a group of their own: an odd one spoils none.
 SPLIT = 8
+# An image with more occurrences (thousands of frames, each described) stands alone: beside others, each of its values would
+# be a column with one place for every image.
+GIANT = 2000
 # When a column has so many times more images than texts, each text is kept once.
 REPEATS = 4
 
@@ -38,7 +42,6 @@ class Occurrence(NamedTuple):
     """One value at one path, as it is kept."""
 
     path: str
-    vr: str
     text: str
     kind: Kind
     number: float | None
@@ -108,38 +111,41 @@ class _Occurrences:
     def __init__(self) -> None:
         self.known: list[Occurrence] = []
         self.fields: dict[str, str] = {}
-        self._numbers: dict[tuple[str, str, Kind], int] = {}
-        self._elements: dict[tuple[str, str, tuple[str, ...]], list[int]] = {}
+        self._elements: dict[tuple[str, str, tuple[str, ...]], tuple[int, ...]] = {}
         self._paths: dict[str, str] = {}
-        self._texts: set[tuple[str, str]] = set()
-        self._has_twins = False  # whether a text of a path came with several kinds, which is rare
+        self._texts: dict[tuple[str, str], int] = {}
+        self._twins: dict[tuple[str, str, Kind], int] = {}  # texts of a path that came with several kinds, which is rare
 
     def of(self, member: Member) -> dict[int, None]:
-        numbers: list[int] = []
         known = self._elements
-        for element in member.elements:
-            if element not in known:
-                known[element] = self._work_out(*element)
-            numbers += known[element]
-        found = dict.fromkeys(numbers)
-        return self._without_twins(found) if self._has_twins else found
+        numbers = [known.get(element) or self._work_out(element) for element in member.elements]
+        found = dict.fromkeys(chain.from_iterable(numbers))
+        return self._without_twins(found) if self._twins else found
 
-    def _work_out(self, path: str, vr: str, values: tuple[str, ...]) -> list[int]:
+    def _work_out(self, element: tuple[str, str, tuple[str, ...]]) -> tuple[int, ...]:
+        path, vr, values = element
         bounded = self._paths.get(path)
         if bounded is None:
             bounded = self._paths[path] = bound_path(path)
             self.fields.setdefault(bounded, vr)
-        # Empty values beside others say nothing; a path without any value exists all the same.
-        return [self._number(bounded, vr, bound(value)) for value in [value for value in values if value] or [""]]
+        if len(values) == 1:
+            numbers: tuple[int, ...] = (self._number(bounded, vr, values[0]),)
+        else:
+            # Empty values beside others say nothing; a path without any value exists all the same.
+            numbers = tuple(self._number(bounded, vr, value) for value in [value for value in values if value] or [""])
+        self._elements[element] = numbers
+        return numbers
 
     def _number(self, path: str, vr: str, text: str) -> int:
+        if not text.isprintable() or len(text) > TEXT_LENGTH:
+            text = bound(text)
         kind, value = classify(vr, text)
-        number = self._numbers.get((path, text, kind))
-        if number is None:
-            number = self._numbers[path, text, kind] = len(self.known)
-            self.known.append(Occurrence(path, vr, text, kind, value))
-            self._has_twins = self._has_twins or (path, text) in self._texts
-            self._texts.add((path, text))
+        new = len(self.known)
+        number = self._texts.setdefault((path, text), new)
+        if number != new and self.known[number].kind is not kind:
+            number = self._twins.setdefault((path, text, kind), new)
+        if number == new:
+            self.known.append(Occurrence(path, text, kind, value))
         return number
 
     def _without_twins(self, found: dict[int, None]) -> dict[int, None]:
@@ -159,7 +165,11 @@ def _form_groups(images: Iterable[_Image]) -> list[list[_Image]]:
         by_series[image.member.series_id].append(image)
     candidates: list[list[_Image]] = []
     pools: dict[str, list[tuple[set[int], list[_Image]]]] = defaultdict(list)
-    for series in by_series.values():
+    for of_series in by_series.values():
+        candidates.extend([image] for image in of_series if len(image.occurrences) > GIANT)
+        series = [image for image in of_series if len(image.occurrences) <= GIANT]
+        if not series:
+            continue
         if len(series) >= TINY:
             candidates.append(series)
             continue
@@ -185,7 +195,7 @@ def _common(images: Sequence[_Image]) -> set[int]:
 def _split_odd(images: list[_Image]) -> list[list[_Image]]:
     if len(images) < 3:
         return [images]
-    count = Counter(number for image in images for number in image.occurrences)
+    count = Counter(chain.from_iterable(image.occurrences for image in images))
     usual = {number for number, having in count.items() if len(images) / 2 < having < len(images)}
     if len(usual) < SPLIT:
         return [images]
@@ -202,7 +212,7 @@ def _prepare_group(
     common = _common(images)
     headers = {}
     for number in common:
-        path, _, text, kind, value = occurrences.known[number]
+        path, text, kind, value = occurrences.known[number]
         id_ = header_ids(path, text)[0] + kind
         folded = fold(text)
         headers[id_] = (id_, path, None if folded == text else text, folded, value)
@@ -222,33 +232,36 @@ def _prepare_group(
 
 
 def _columns(images: Sequence[_Image], common: set[int], known: Sequence[Occurrence]) -> list[Column]:
-    slots: dict[str, list[tuple[bool, list[Occurrence | None]]]] = defaultdict(list)
+    # Text and what is no text never share a slot, so that words are known to be text.
+    slots: dict[str, tuple[list[list[Occurrence | None]], list[list[Occurrence | None]]]] = {}
     for ordinal, image in enumerate(images):
+        several: Counter[tuple[str, bool]] = Counter()
         for number in image.occurrences:
             if number in common:
                 continue
             occurrence = known[number]
             is_text = occurrence.kind is Kind.TEXT
-            of_path = slots[occurrence.path]
-            # Text and what is no text never share a slot, so that words are known to be text.
-            for slot_is_text, cells in of_path:
-                if slot_is_text == is_text and cells[ordinal] is None:
-                    break
-            else:
-                cells = [None] * len(images)
-                of_path.append((is_text, cells))
-            cells[ordinal] = occurrence
+            by_kind = slots.get(occurrence.path)
+            if by_kind is None:
+                by_kind = slots[occurrence.path] = ([], [])
+            of_kind = by_kind[is_text]
+            slot = 0
+            if of_kind and of_kind[0][ordinal] is not None:
+                several[occurrence.path, is_text] += 1
+                slot = several[occurrence.path, is_text]
+            if slot == len(of_kind):
+                of_kind.append([None] * len(images))
+            of_kind[slot][ordinal] = occurrence
     columns = []
-    for path, of_path in slots.items():
-        having = sum(any(cells) for cells in zip(*(cells for _, cells in of_path), strict=True))
-        for slot, (is_text, cells) in enumerate(of_path):
-            columns.append(
-                column(
-                    path, slot, having, is_text=is_text,
-                    texts=[None if cell is None else cell.text for cell in cells],
-                    numbers=[None if cell is None else cell.number for cell in cells],
-                )
-            )  # fmt: skip
+    for path, by_kind in slots.items():
+        # The first slot of a kind is the fullest.
+        firsts = [of_kind[0] for of_kind in by_kind if of_kind]
+        having = sum(any(cells) for cells in zip(*firsts, strict=True))
+        all_slots = [(is_text, cells) for is_text in (False, True) for cells in by_kind[is_text]]
+        for slot, (is_text, cells) in enumerate(all_slots):
+            texts = [None if cell is None else cell.text for cell in cells]
+            numbers = [None if cell is None else cell.number for cell in cells]
+            columns.append(column(path, slot, having, is_text=is_text, texts=texts, numbers=numbers))
     return columns
 
 
@@ -260,7 +273,10 @@ def column(
     for ordinal, text in enumerate(texts):
         if text is not None:
             ordinals.setdefault(text, []).append(ordinal)
-    folds = {text: fold(text) for text in ordinals}
+    together = "\n".join(ordinals)
+    # Numbers, times and UIDs are folded as they are, which is said at once of all of them.
+    unchanged = together.isascii() and together == together.lower()
+    folds = dict(zip(ordinals, ordinals, strict=True)) if unchanged else {text: fold(text) for text in ordinals}
     smallest, largest = min(folds.values()), max(folds.values())
     present = [number for number in numbers or () if number is not None]
     repeats = len(ordinals) * REPEATS <= len(texts)
@@ -270,7 +286,7 @@ def column(
         slot=slot,
         images=images,
         texts=kept,
-        folded=None if all(text == folded for text, folded in folds.items()) else [None if text is None else folds[text] for text in kept],
+        folded=None if unchanged or all(text == folded for text, folded in folds.items()) else [None if text is None else folds[text] for text in kept],
         places=list(ordinals.values()) if repeats else None,
         numbers=list(numbers) if numbers is not None and present else None,
         words="\n".join(sorted(set(folds.values()))) if is_text else None,

@@ -24,7 +24,6 @@ _VOICE_MARKS = "\u3099\u309a"
 _BARE = str.maketrans({
     "\u00f8": "o", "\u0142": "l", "\u0111": "d", "\u00f0": "d", "\u0127": "h", "\u0131": "i", "\u0167": "t", "\u00e6": "ae", "\u0153": "oe", "\u00fe": "th",
 })  # fmt: skip
-_NOT_TEXT_VRS = DECIMAL_VRS | frozenset("DA TM DT AS UI AT SQ".split())
 
 
 class Kind(enum.IntEnum):
@@ -39,7 +38,9 @@ class Kind(enum.IntEnum):
     AGE = 6
 
 
-_NUMBER_KINDS = {"DA": Kind.DATE, "TM": Kind.TIME, "DT": Kind.DATE_TIME, "AS": Kind.AGE}
+_KINDS = dict.fromkeys(DECIMAL_VRS, Kind.NUMBER) | {
+    "DA": Kind.DATE, "TM": Kind.TIME, "DT": Kind.DATE_TIME, "AS": Kind.AGE, "UI": Kind.OTHER, "AT": Kind.OTHER, "SQ": Kind.OTHER,
+}  # fmt: skip
 
 
 def clean(text: str) -> str:
@@ -81,12 +82,13 @@ def fold(text: str) -> str:
 
 def classify(vr: str, text: str) -> tuple[Kind, float | None]:
     """Tell the kind of a value and the number it is searched by; a number that cannot be read is a text."""
-    if vr not in _NOT_TEXT_VRS:
-        return Kind.TEXT, None
+    kind = _KINDS.get(vr, Kind.TEXT)
+    if kind <= Kind.OTHER:
+        return kind, None
     value = number(vr, text)
     if value is not None:
-        return _NUMBER_KINDS.get(vr, Kind.NUMBER), value
-    return (Kind.OTHER if not text or vr in ("UI", "AT", "SQ") else Kind.TEXT), None
+        return kind, value
+    return (Kind.TEXT if text else Kind.OTHER), None
 
 
 def header_ids(path: str, text: str) -> tuple[int, int]:

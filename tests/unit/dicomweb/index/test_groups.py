@@ -1,5 +1,5 @@
 from dicomweb.index import Member, prepare
-from dicomweb.index.groups import REPEATS, SPLIT, TINY, column
+from dicomweb.index.groups import GIANT, REPEATS, SPLIT, TINY, column
 from dicomweb.index.values import header_ids
 
 
@@ -49,6 +49,17 @@ def test_an_odd_image_gets_a_group_of_its_own() -> None:
     groups = prepare(images).groups
 
     assert sorted(group.members for group in groups) == [[0, 1, 2, 3, 5, 6, 7, 8, 9], [4]]
+
+
+def test_an_image_with_thousands_of_values_stands_alone() -> None:
+    usual = {f"0018{number:04X}": "same" for number in range(10)}
+    images = [member(1, usual | {"00200013": str(number)}) for number in range(10)]
+    images[4] = member(1, usual | {"52009230/00200013": "\\".join(map(str, range(GIANT)))})
+
+    groups = prepare(images).groups
+
+    assert sorted(group.members for group in groups) == [[0, 1, 2, 3, 5, 6, 7, 8, 9], [4]]
+    assert sum(len(group.columns) for group in groups) == 1
 
 
 def test_a_text_with_several_vrs_is_one_value_of_its_image() -> None:
