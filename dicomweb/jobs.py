@@ -238,6 +238,12 @@ def retry(dbsession: Session, job: Job, *, now: datetime) -> bool:
     return True
 
 
+def failed_of_batch(dbsession: Session, batch_id: int, limit: int) -> list[Job]:
+    """The jobs of a batch that wait for a person, the oldest first."""
+    failed = sa.select(Job).where(Job.batch_id == batch_id, Job.status == "failed")
+    return list(dbsession.scalars(failed.order_by(Job.id).limit(limit)))
+
+
 def counts(dbsession: Session) -> dict[str, int]:
     """How many jobs there are of each status."""
     rows = dict(dbsession.execute(sa.select(Job.status, sa.func.count()).group_by(Job.status)).all())

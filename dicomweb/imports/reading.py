@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,9 @@ from dicomweb.imports.folders import Folder, Refused, refusal
 from dicomweb.imports.importer import Importer
 from dicomweb.imports.outcomes import NoImage
 from dicomweb.models import Batch, Image
-from dicomweb.storage import BytesMissing, FileRange, PackWriter
+from dicomweb.storage import BytesMissing, FileRange, PackWriter, StorageFailed
+
+log = logging.getLogger(__name__)
 
 # Files up to this size are read whole; larger ones are copied block by block and never held in memory.
 WHOLE_FILE_BYTES = 32 << 20
@@ -75,9 +78,20 @@ class Reader:
             return self._no_image(image, "error", error.code, str(error))
         except BytesMissing as error:
             return self._no_image(image, "error", "unreadable", str(error))
+        except StorageFailed:
+            raise
         except OSError as error:
             reason = refusal(error)
             return self._no_image(image, "error", reason.code, str(reason))
+        except Exception as error:
+            # A defect of the reader must not keep the other files of the chunk from their outcomes.
+            log.exception("the reader failed on image %s", image.id)
+            return self._no_image(
+                image,
+                "error",
+                "reader-failed",
+                f"The reader itself failed on this file ({type(error).__name__}); this is a defect of the application.",
+            )
 
     def close(self) -> None:
         """Close what is open."""

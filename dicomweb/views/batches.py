@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from pyramid.view import view_config
 
-from dicomweb import batches
+from dicomweb import batches, jobs
 from dicomweb.listing import Page, take_page
 from dicomweb.models import BATCH_STATUS, Batch, Image, Outcome
 from dicomweb.resources import BatchResource, ImagesContainer
@@ -21,6 +21,7 @@ IMAGES_OF_A_PAGE = 50
 OUTCOMES_OF_A_PAGE = 50
 SERIES_SHOWN = 100
 CODES_SHOWN = 50
+FAILED_JOBS_SHOWN = 5
 
 
 @view_config(context=BatchResource, renderer="batch.jinja2", permission=Permission.BATCH_READ)
@@ -40,6 +41,7 @@ def batch_status(context: BatchResource, request: Any) -> dict[str, Any]:
         "series": series[:SERIES_SHOWN],
         "more_series": len(series) > SERIES_SHOWN,
         "page": images,
+        "failed_jobs": jobs.failed_of_batch(dbsession, batch.id, FAILED_JOBS_SHOWN),
         "running": batch.deleting or batch.status != "DONE",
     }
 
