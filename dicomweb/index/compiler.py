@@ -45,7 +45,7 @@ from dicomweb.index.expressions import (
     split_pattern,
 )
 from dicomweb.index.sql import Sql, all_of, any_of, embedded, joined, sql
-from dicomweb.index.values import LAST, PREFIX, Kind, bound, bound_path, fold, header_ids
+from dicomweb.index.values import LAST, PREFIX, Kind, bound, bound_path, fold, header_ids, possible_header_ids
 from dicomweb.models import GROUP_SIZE
 
 # When more groups than this are to be opened, promoted rows are cheaper than columns.
@@ -178,7 +178,7 @@ class Compiler:
                 first, last = header_ids(bound_path(path), bound(text))
                 return sql("{of_field} AND w.header_id BETWEEN {first} AND {last}", of_field=of_field, first=first, last=last)
             case OneOf(path, texts):
-                ids = [header_ids(bound_path(path), bound(text))[0] + kind for text in texts for kind in Kind]
+                ids = [id_ for text in texts for id_ in possible_header_ids(bound_path(path), bound(text))]
                 return sql("{of_field} AND {among}", of_field=of_field, among=self.dialect.one_of(sql("w.header_id"), ids))
         return sql(
             "SELECT w.group_id AS id FROM header h JOIN group_header w ON w.field_id = {field} AND w.header_id = h.id "

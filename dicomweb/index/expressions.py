@@ -15,8 +15,9 @@ import sqlalchemy as sa
 
 from dicomweb.index.values import TEXT_LENGTH
 
-# Beyond these a statement would meet the limits of a database; nobody writes such an expression by hand.
-MOST_LEAVES = 256
+# SQLite copies a named table into each place that uses it, so the work of parsing grows with the square of the leaves; many
+# values of one path are one leaf (OneOf).
+MOST_LEAVES = 64
 DEEPEST = 32
 
 

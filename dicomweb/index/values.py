@@ -42,6 +42,8 @@ _KINDS = dict.fromkeys(DECIMAL_VRS, Kind.NUMBER) | {
     "DA": Kind.DATE, "TM": Kind.TIME, "DT": Kind.DATE_TIME, "AS": Kind.AGE, "UI": Kind.OTHER, "AT": Kind.OTHER, "SQ": Kind.OTHER,
 }  # fmt: skip
 
+_NUMBER_KINDS = (("DS", Kind.NUMBER), ("DA", Kind.DATE), ("TM", Kind.TIME), ("DT", Kind.DATE_TIME), ("AS", Kind.AGE))
+
 
 def clean(text: str) -> str:
     """Take out what no database keeps (NUL) or no UTF-8 has (lone surrogates), and the code point that closes ranges."""
@@ -99,6 +101,13 @@ def header_ids(path: str, text: str) -> tuple[int, int]:
     """
     first = int.from_bytes(_digest(f"{path}\0{text}"), "big") >> 4 << 3
     return first, first | 7
+
+
+def possible_header_ids(path: str, text: str) -> list[int]:
+    """Give the few dictionary ids that a value of a path can really have."""
+    first, _ = header_ids(path, text)
+    kinds = [Kind.TEXT, Kind.OTHER, *(kind for vr, kind in _NUMBER_KINDS if number(vr, text) is not None)]
+    return [first + kind for kind in kinds]
 
 
 def _digest(text: str) -> bytes:
