@@ -1,4 +1,4 @@
-"""Answers to expressions: counts, pages, keys, facets, series. Each takes two statements, whatever is asked."""
+"""Answers to expressions: counts, pages, keys, facets, series. Each takes at most three statements, whatever is asked."""
 
 from __future__ import annotations
 
@@ -8,26 +8,24 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from dicomweb.index.compiler import IN_GROUP, Compiler, images_of
-from dicomweb.index.expressions import Expression, Not
+from dicomweb.index.compiler import IN_GROUP, Search, images_of
+from dicomweb.index.expressions import Expression
 from dicomweb.index.sql import Sql, sql
 from dicomweb.index.values import bound_path
 from dicomweb.models import GROUP_SIZE
 
-_NOT_WHOLE = sql("p.id NOT IN (SELECT id FROM candidates WHERE must)")
-
 
 def count(dbsession: Session, expression: Expression) -> int:
     """Count the images that match."""
-    compiler = Compiler(dbsession, expression)
-    if isinstance(compiler.expression, Not):
-        # What the operand does not cover as a whole, without what it finds there.
-        compiler.find(compiler.expression.operand)
-        total = sql("(SELECT sum(p.images) FROM header_group p WHERE {not_whole}), 0) - (SELECT count(*) FROM hits)", not_whole=_NOT_WHOLE)
-    else:
-        compiler.find()
-        total = sql("(SELECT sum(images) FROM candidates WHERE must), 0) + (SELECT count(*) FROM hits)")
-    return int(dbsession.scalar(compiler.statement(sql("SELECT coalesce({total}", total=total)).statement()) or 0)
+    search = Search(dbsession, expression).find()
+    hits = 0
+    if search.has_hits:
+        search.add_hits()
+        hits = dbsession.scalar(search.statement(sql("SELECT count(*) FROM hits"))) or 0
+    if search.is_negated:
+        everything = dbsession.scalar(sql("SELECT sum(images) FROM header_group").statement()) or 0
+        return int(everything) - search.images - hits
+    return search.images + hits
 
 
 def page(dbsession: Session, expression: Expression, *, limit: int, after: int = -1) -> list[int]:
@@ -35,27 +33,27 @@ def page(dbsession: Session, expression: Expression, *, limit: int, after: int =
 
     after: the last key of the page before. Images that arrive meanwhile never shift a page.
     """
-    compiler = Compiler(dbsession, expression, after=after)
-    bounds: dict[str, Any] = {"limit": limit, "after": after, "first": after // GROUP_SIZE, "in_group": IN_GROUP, "not_whole": _NOT_WHOLE}
-    if isinstance(compiler.expression, Not):
-        # A walk over the groups that the operand does not cover, which ends as soon as the page is full.
-        compiler.find(compiler.expression.operand)
+    search = Search(dbsession, expression, after=after)
+    bounds: dict[str, Any] = {"limit": limit, "after": after, "in_group": IN_GROUP}
+    if search.is_negated:
+        # A walk over the groups that the opposite does not cover, which ends as soon as the page is full.
+        search.find(most_whole=None).add_hits()
         select = sql(
-            "SELECT i.header_key FROM header_group p JOIN image i ON {in_group} WHERE {not_whole} AND p.id >= {first} "
+            "SELECT i.header_key FROM header_group p JOIN image i ON {in_group} WHERE p.id NOT IN ({whole}) AND p.id >= {first} "
             "AND i.header_key > {after} AND i.header_key NOT IN (SELECT key FROM hits) ORDER BY p.id, i.header_key LIMIT {limit}",
-            **bounds,
-        )
+            whole=search.groups(search.whole), first=after // GROUP_SIZE, **bounds,
+        )  # fmt: skip
     else:
-        compiler.find()
         # Each group has at least one image, and of the first one all may be behind us.
-        compiler.add_table("first", sql("SELECT id FROM candidates WHERE must AND id >= {first} ORDER BY id LIMIT {limit} + 1", **bounds))
-        of_whole = sql("{images} WHERE i.header_key > {after} ORDER BY p.id, i.header_key LIMIT {limit}", images=images_of(sql("first")), **bounds)
+        search.find(most_whole=limit + 1).add_hits()
+        search.add_table("whole", search.groups(search.whole))
+        of_whole = sql("{images} WHERE i.header_key > {after} ORDER BY p.id, i.header_key LIMIT {limit}", images=images_of(sql("whole")), **bounds)
         single = sql("SELECT key FROM hits WHERE key > {after} ORDER BY key LIMIT {limit}", **bounds)
         select = sql(
             "SELECT key FROM (SELECT key FROM ({of_whole}) w UNION ALL SELECT key FROM ({single}) s) b ORDER BY key LIMIT {limit}",
             of_whole=of_whole, single=single, **bounds,
         )  # fmt: skip
-    return list(dbsession.scalars(compiler.statement(select).statement()))
+    return list(dbsession.scalars(search.statement(select)))
 
 
 def keys(dbsession: Session, expression: Expression) -> Iterator[int]:
@@ -65,7 +63,10 @@ def keys(dbsession: Session, expression: Expression) -> Iterator[int]:
 
 
 def select_keys(dbsession: Session, expression: Expression) -> sa.Select[tuple[int]]:
-    """Give a select of the header keys (its column is ``key``) of all matching images, to be part of a larger statement."""
+    """Give a select of the header keys (its column is ``key``) of all matching images, to be part of a larger statement.
+
+    The groups are looked at now, so it is for the transaction it was made in.
+    """
     found = _keys(dbsession, expression).statement().columns(sa.column("key", sa.BigInteger)).subquery()
     return sa.select(found.c.key)
 
@@ -75,21 +76,20 @@ def facet(dbsession: Session, expression: Expression, path: str, limit: int) -> 
 
     An image counts for each of its values. The most frequent come first, and among equals the smaller text.
     """
-    compiler = Compiler(dbsession, expression)
-    compiler.find()
-    each = compiler.dialect.each_text(sql("c.texts"))
+    search = _search_with_groups(dbsession, expression)
+    each = search.dialect.each_text(sql("c.texts"))
     field_id = sql("(SELECT id FROM field WHERE path = {path})", path=bound_path(path))
-    compiler.add_table(
-        "groups", sql("SELECT id, images, 1 AS whole FROM candidates WHERE must UNION ALL SELECT group_id, count(*), 0 FROM hits GROUP BY group_id")
-    )
     common = sql(
         "SELECT coalesce(h.text, h.folded) AS text, groups.images FROM groups JOIN group_header w ON w.group_id = groups.id "
         "JOIN header h ON h.id = w.header_id WHERE w.field_id = {field}",
         field=field_id,
     )
-    compiler.add_table(
+    search.add_table(
         "opened",
-        sql("SELECT c.group_id, c.texts, c.places, groups.whole FROM group_column c JOIN groups ON groups.id = c.group_id WHERE c.field_id = {field}", field=field_id),
+        sql(
+            "SELECT c.group_id, c.texts, c.places, groups.whole FROM group_column c JOIN groups ON groups.id = c.group_id WHERE c.field_id = {field}",
+            field=field_id,
+        ),
     )
     varying = sql(
         "SELECT {value} AS text, 1 AS images FROM opened c {join} "
@@ -99,9 +99,9 @@ def facet(dbsession: Session, expression: Expression, path: str, limit: int) -> 
     select = sql(
         "SELECT text, sum(images) FROM (SELECT {sorted} AS text, images FROM ({common}) common "
         "UNION ALL SELECT {sorted}, images FROM ({varying}) varying) b GROUP BY text ORDER BY sum(images) DESC, text LIMIT {limit}",
-        common=common, varying=varying, sorted=compiler.dialect.by_code_point("text"), limit=limit,
+        common=common, varying=varying, sorted=search.dialect.by_code_point("text"), limit=limit,
     )  # fmt: skip
-    return [(text, int(images)) for text, images in dbsession.execute(compiler.statement(select).statement())]
+    return [(text, int(images)) for text, images in dbsession.execute(search.statement(select))]
 
 
 def series_of(dbsession: Session, expression: Expression, *, limit: int | None = None, after: int = -1) -> list[int]:
@@ -116,19 +116,35 @@ def count_series(dbsession: Session, expression: Expression) -> int:
 
 
 def select_series(dbsession: Session, expression: Expression) -> sa.Select[tuple[int]]:
-    """Give a select of the ids (its column is ``series_id``) of the series that have matching images, each once."""
-    compiler = Compiler(dbsession, expression)
-    compiler.find()
+    """Give a select of the ids (its column is ``series_id``) of the series that have matching images, each once.
+
+    The groups are looked at now, so it is for the transaction it was made in.
+    """
+    search = _search_with_groups(dbsession, expression)
     select = sql(
-        "SELECT s.series_id FROM group_series s JOIN candidates c ON c.id = s.group_id WHERE c.must "
+        "SELECT s.series_id FROM group_series s JOIN groups ON groups.id = s.group_id WHERE groups.whole = 1 "
         "UNION SELECT i.series_id FROM image i JOIN hits ON hits.key = i.header_key"
     )
-    found = compiler.statement(select).statement().columns(sa.column("series_id", sa.BigInteger)).subquery()
+    found = search.with_tables(select).statement().columns(sa.column("series_id", sa.BigInteger)).subquery()
     return sa.select(found.c.series_id)
 
 
 def _keys(dbsession: Session, expression: Expression) -> Sql:
-    compiler = Compiler(dbsession, expression)
-    compiler.find()
-    of_whole = images_of(sql("(SELECT id FROM candidates WHERE must)"))
-    return compiler.statement(sql("SELECT key FROM ({of_whole}) w UNION ALL SELECT key FROM hits", of_whole=of_whole))
+    search = _search_with_groups(dbsession, expression)
+    of_whole = images_of(sql("(SELECT id FROM groups WHERE whole = 1)"))
+    return search.with_tables(sql("SELECT key FROM ({of_whole}) w UNION ALL SELECT key FROM hits", of_whole=of_whole))
+
+
+def _search_with_groups(dbsession: Session, expression: Expression) -> Search:
+    """Find the images; ``groups`` (id, images, whole) are the groups that have some, and ``hits`` those of not whole ones."""
+    search = Search(dbsession, expression, negate=False).find(most_whole=None)
+    search.add_hits()
+    search.add_table(
+        "groups",
+        sql(
+            "SELECT id, images, 1 AS whole FROM header_group WHERE id IN ({whole}) "
+            "UNION ALL SELECT group_id, count(*), 0 FROM hits GROUP BY group_id",
+            whole=search.groups(search.whole),
+        ),
+    )
+    return search

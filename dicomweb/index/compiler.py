@@ -3,21 +3,24 @@
 Each leaf says three things: in which groups every image matches because all have the value in common (*whole*), in which
 some may because of a column whose zone allows it (*perhaps*), and which images of given groups match by their columns
 (*opened*). Through And, Or and Not this gives for every group whether it *may* hold matches and whether it *must*: all of
-its images match. Only groups that may and need not are opened, image by image::
+its images match. Only groups that may and need not are opened, image by image.
 
-    candidates  id, images, must   groups that may hold matches
-    part        id                 those of them that need not
-    hits        key, group_id      the images of part that match
+So there are two steps. ``Search.find`` looks at groups only: how many images are in groups that must, and which groups are
+``part``: may and need not. Statements after that have these tables::
 
-so that a count is the sum of the images of groups that must, and the number of hits. All three are materialised: otherwise
-PostgreSQL would merge them and walk over all images.
+    part        id               groups to be opened
+    hits        key, group_id    the images of part that match
+
+Two statements, because SQLite copies a named table into each place that uses it: in one statement every leaf would bring
+every other one with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from dicomweb.index.dialect import Dialect, containing, dialect_of, matching
@@ -66,48 +69,93 @@ class _KnownField(NamedTuple):
     varies: bool  # it is more often a column than common to a group
 
 
-class Compiler:
-    """Compiles one expression; reads what is known of its paths from the database, in one statement.
+class Search:
+    """The search for the images that match one expression.
+
+    It reads what is known of the paths from the database, in one statement.
 
     after: only groups are looked at that may have images with a larger header key.
+    negate: of what is not so, look for the opposite (``is_negated``), which leaves out few groups and opens the same ones.
     Raises ExpressionTooLarge.
     """
 
-    def __init__(self, dbsession: Session, expression: Expression, *, after: int = -1) -> None:
+    images: int
+    """How many images are in groups that match as a whole; from ``find`` on."""
+
+    whole: Any
+    """The ids of these groups, as far as they were asked for, in the form that ``groups`` takes."""
+
+    def __init__(self, dbsession: Session, expression: Expression, *, after: int = -1, negate: bool = True) -> None:
         self.dialect: Dialect = dialect_of(dbsession)
         self._dbsession = dbsession
         self._after = after
         self._fields = _known_fields(dbsession, {bound_path(leaf.path) for leaf in leaves(expression) if isinstance(leaf, PathLeaf)})
+        self._sought = self._simplified(expression)
+        self.is_negated = False
+        if negate and isinstance(self._sought, Not):
+            self._sought = self._sought.operand
+            self.is_negated = True
         self._tables: dict[str, Sql] = {}
         self._whole_tables: dict[int, Sql] = {}
-        self.expression = self._simplified(expression)
+        self._part: Any = None
+        self._part_count = 0
 
-    def find(self, expression: Expression | None = None) -> None:
-        """Make ``candidates`` and ``hits`` of the expression (or of an operand of it) part of the statement."""
-        expression = self.expression if expression is None else expression
+    def find(self, *, most_whole: int | None = 0) -> Search:
+        """Look at the groups, in one statement.
+
+        most_whole: how many ids of groups that match as a whole are wanted, the smallest first; None is all of them.
+        """
+        must = self._must(self._sought)
         groups = sql("g.id >= {first}", first=self._after // GROUP_SIZE) if self._after >= 0 else sql("TRUE")
-        if isinstance(expression, Between) and self._field(expression).promoted:
-            self._find_promoted(expression, groups)
-            return
+        # The rows of a promoted range are its hits, whichever groups they are in.
+        may = must if self._is_promoted(self._sought) else self._may(self._sought)
         self.add_table(
             "candidates",
-            sql(
-                "SELECT g.id, g.images, {must} AS must FROM header_group g WHERE {groups} AND {may}",
-                must=self._must(expression), may=self._may(expression), groups=groups,
-            ),
+            sql("SELECT g.id, g.images, {must} AS must FROM header_group g WHERE {groups} AND {may}", must=must, groups=groups, may=may),
+        )
+        limit = sql("") if most_whole is None else sql("LIMIT {most}", most=most_whole)
+        found = sql(
+            "SELECT (SELECT sum(images) FROM candidates WHERE must) AS images, "
+            "(SELECT {collected} FROM (SELECT id FROM candidates WHERE must ORDER BY id {limit}) w) AS whole, "
+            "(SELECT count(*) FROM candidates WHERE NOT must) AS parts, "
+            "(SELECT {collected} FROM candidates WHERE NOT must) AS part",
+            collected=self.dialect.collected(sql("id")), limit=limit,
         )  # fmt: skip
-        self.add_table("part", sql("SELECT id FROM candidates WHERE NOT must"))
-        self.add_table("hits", self._hits(expression))
+        self.images, self.whole, self._part_count, self._part = self._dbsession.execute(self.statement(found)).one()
+        self.images = int(self.images or 0)
+        self._tables, self._whole_tables = {}, {}
+        return self
+
+    @property
+    def has_hits(self) -> bool:
+        """Whether there can be hits besides the groups that match as a whole."""
+        return self._part_count > 0 or self._is_promoted(self._sought)
+
+    def add_hits(self) -> None:
+        """Make ``part`` and ``hits`` part of the next statement."""
+        self.add_table("part", self.groups(self._part))
+        self.add_table("hits", self._hits(self._sought) if self.has_hits else sql("SELECT id AS key, id AS group_id FROM part"))
+
+    def groups(self, ids: Any) -> Sql:
+        """Select the ids of groups that were found."""
+        return self.dialect.given(ids)
 
     def add_table(self, name: str, select: Sql) -> Sql:
         """Name a select for the rest of the statement."""
         self._tables[name] = select
         return sql(name)
 
-    def statement(self, select: Sql) -> Sql:
+    def statement(self, select: Sql) -> sa.TextClause:
+        """Make a statement of a select and the tables that were named before."""
+        return self.with_tables(select).statement()
+
+    def with_tables(self, select: Sql) -> Sql:
         """Put the tables that were named before a select."""
         named = (sql("{name} AS MATERIALIZED ({select})", name=sql(name), select=table) for name, table in self._tables.items())
         return sql("WITH {tables} {select}", tables=joined(", ", named), select=select)
+
+    def _is_promoted(self, expression: Expression) -> bool:
+        return isinstance(expression, Between) and self._field(expression).promoted
 
     def _field(self, leaf: PathLeaf) -> _KnownField:
         return self._fields[bound_path(leaf.path)]
@@ -250,18 +298,9 @@ class Compiler:
             "WHERE {zone} AND c.group_id IN (SELECT id FROM part) AND {matches}",
             size=sql(str(GROUP_SIZE)), ordinal=each.ordinal, join=each.join, zone=self._zone(leaf), matches=self._value_matches(leaf, each.value),
         )  # fmt: skip
-        if not isinstance(leaf, Between) or not self._field(leaf).promoted:
+        if not isinstance(leaf, Between) or not self._is_promoted(leaf) or self._part_count <= MANY_GROUPS:
             return opened
-        # Which of the two is decided once, when the statement runs: the field id of the other one becomes NULL. Written so
-        # that it is part of the index key; SQLite would scan all rows otherwise.
-        chosen = "CASE WHEN (SELECT count(*) FROM part) {relation} {many} THEN {field} END"
-        few, many = (
-            sql(chosen, relation=sql(relation), many=MANY_GROUPS, field=self._field(leaf).id) for relation in ("<=", ">")
-        )
-        return sql(
-            "{opened} AND c.field_id = {few} UNION ALL SELECT key, group_id FROM ({rows}) r WHERE group_id IN (SELECT id FROM part)",
-            opened=opened, few=few, rows=self._promoted_rows(leaf, many),
-        )  # fmt: skip
+        return sql("SELECT key, group_id FROM ({rows}) r WHERE group_id IN (SELECT id FROM part)", rows=self._promoted_rows(leaf))
 
     def _value_matches(self, leaf: Leaf, value: Sql) -> Sql:
         match leaf:
@@ -278,11 +317,9 @@ class Compiler:
                 return sql("{value} = {text}", value=value, text=fold(text))
         return _folded_matches(leaf, value)
 
-    def _promoted_rows(self, leaf: Between, field_id: Sql) -> Sql:
-        ends = all_of([sql("field_id = {field}", field=field_id), *_ends(sql("number"), leaf.low, leaf.high)])
-        return sql(
-            "SELECT header_key AS key, header_key >> {bits} AS group_id FROM promoted_number WHERE {ends}", bits=sql(str(_BITS)), ends=ends
-        )
+    def _promoted_rows(self, leaf: Between) -> Sql:
+        ends = all_of([sql("field_id = {field}", field=self._field(leaf).id), *_ends(sql("number"), leaf.low, leaf.high)])
+        return sql("SELECT header_key AS key, header_key >> {bits} AS group_id FROM promoted_number WHERE {ends}", bits=sql(str(_BITS)), ends=ends)
 
     def _given_keys(self, leaf: OfImages) -> Sql:
         keys = embedded(self._dbsession, leaf.header_keys)
@@ -346,25 +383,16 @@ class Compiler:
                 single = [operand for operand in operands if not isinstance(operand, And | Or | Not)]
                 if single and len(single) == len(operands):
                     return joined(" UNION ", (sql("SELECT key, group_id FROM ({opened}) o", opened=self._opened(leaf)) for leaf in single))
+            case Between() if self._is_promoted(expression):
+                return sql(
+                    "SELECT DISTINCT key, group_id FROM ({rows}) r WHERE key > {after} AND group_id NOT IN (SELECT id FROM {whole})",
+                    rows=self._promoted_rows(expression), after=self._after, whole=self._whole(expression),
+                )  # fmt: skip
             case Not():
                 pass
             case _:
                 return sql("SELECT DISTINCT key, group_id FROM ({opened}) o", opened=self._opened(expression))
         return sql("{images} WHERE {hit}", images=images_of(sql("part")), hit=self._hit(expression, sql("i.header_key"), sql("p.id")))
-
-    def _find_promoted(self, leaf: Between, groups: Sql) -> None:
-        """Compile a promoted range alone: its rows are the hits."""
-        self.add_table(
-            "candidates",
-            sql("SELECT g.id, g.images, TRUE AS must FROM header_group g WHERE {groups} AND {must}", groups=groups, must=self._must(leaf)),
-        )
-        self.add_table(
-            "hits",
-            sql(
-                "SELECT DISTINCT key, group_id FROM ({rows}) r WHERE key > {after} AND group_id NOT IN (SELECT id FROM candidates)",
-                rows=self._promoted_rows(leaf, sql("{field}", field=self._field(leaf).id)), after=self._after,
-            ),
-        )  # fmt: skip
 
 
 def images_of(groups: Sql) -> Sql:

@@ -102,6 +102,12 @@ class Dialect(Protocol):
     def one_of(self, column: Sql, values: Collection[int] | Collection[str]) -> Sql:
         """Say the same as a piece of SQL."""
 
+    def collected(self, column: Sql) -> Sql:
+        """Collect the ids in a column to one value, which ``given`` takes."""
+
+    def given(self, ids: Any) -> Sql:
+        """Select ids that were collected; the column is ``id``."""
+
     def each(self, array: Sql) -> Each:
         """Open an array with one value an image."""
 
@@ -181,6 +187,12 @@ class _SQLite:
 
     def one_of(self, column: Sql, values: Collection[int] | Collection[str]) -> Sql:
         return sql("{column} IN (SELECT value FROM json_each({values}))", column=column, values=orjson.dumps(list(values)).decode())
+
+    def collected(self, column: Sql) -> Sql:
+        return sql("json_group_array({column})", column=column)
+
+    def given(self, ids: Any) -> Sql:
+        return sql("SELECT value AS id FROM json_each({ids})", ids=ids)
 
     def each(self, array: Sql) -> Each:
         return Each(sql("JOIN json_each({array}) v", array=array), sql("v.value"), sql("v.key"))
@@ -269,6 +281,12 @@ class _PostgreSQL:
         items = list(values)
         array = sql("CAST({items} AS text[])" if isinstance(items[0], str) else "CAST({items} AS bigint[])", items=items)
         return sql("{column} = ANY ({array})", column=column, array=array)
+
+    def collected(self, column: Sql) -> Sql:
+        return sql("CAST(array_agg({column}) AS text)", column=column)
+
+    def given(self, ids: Any) -> Sql:
+        return sql("SELECT unnest(CAST({ids} AS bigint[])) AS id", ids=ids or "{}")
 
     def each(self, array: Sql) -> Each:
         opened = sql("CROSS JOIN LATERAL unnest({array}) WITH ORDINALITY v (value, place)", array=array)

@@ -127,15 +127,15 @@ def test_the_number_of_statements_does_not_depend_on_what_is_done(engine: sa.Eng
             with counted(engine) as statements:
                 index.delete_groups(dbsession, {key // GROUP_SIZE for key in some})
             numbers.setdefault("delete_groups", set()).add(len(statements))
-    removing = max(numbers.pop("remove_images"))
-    assert removing <= 26
-    assert all(len(found) == 1 for found in numbers.values()), numbers
+    # Removing takes more when a group becomes empty beside others that do not.
+    assert max(numbers.pop("remove_images")) <= 26
+    assert {name: len(found) for name, found in numbers.items() if len(found) > 1} == {}
     assert {name: max(found) for name, found in numbers.items() if name in ("ensure_fields", "read_headers", "count", "page", "facet")} == {
         "ensure_fields": 1,
         "read_headers": 1,
-        "count": 2,
-        "page": 2,
-        "facet": 2,
+        "count": 3,
+        "page": 3,
+        "facet": 3,
     }
 
 
