@@ -260,8 +260,9 @@ class _PostgreSQL:
 
     def array(self, values: Sequence[float | None] | Sequence[str | None]) -> Any:
         # The literal of an array, because psycopg writes arrays in Python, element by element.
-        texts = [_array_item(value) for value in values]
-        return "{" + ",".join(texts) + "}"
+        if not any(isinstance(value, str) for value in values):
+            return "{" + orjson.dumps(values).decode()[1:-1].replace("null", "NULL") + "}"
+        return "{" + ",".join(map(_array_text, values)) + "}"
 
     def values(self, array: Any) -> list[Any]:
         return array
@@ -315,12 +316,10 @@ class _PostgreSQL:
         return connection.cursor()
 
 
-def _array_item(value: float | str | None) -> str:
-    if value is None:
+def _array_text(text: Any) -> str:
+    if text is None:
         return "NULL"
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' if "\\" in value or '"' in value else f'"{value}"'
-    return repr(value)
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' if "\\" in text or '"' in text else f'"{text}"'
 
 
 _DIALECTS: dict[str, Dialect] = {"sqlite": _SQLite(), "postgresql": _PostgreSQL()}
