@@ -18,6 +18,7 @@ every other one with it.
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import inf, isfinite, isnan
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -43,6 +44,7 @@ from dicomweb.index.expressions import (
     OneOf,
     Or,
     PathLeaf,
+    check_depth,
     everything,
     leaves,
     split_pattern,
@@ -91,6 +93,7 @@ class Search:
         self._after = after
         self._fields = _known_fields(dbsession, {bound_path(leaf.path) for leaf in leaves(expression) if isinstance(leaf, PathLeaf)})
         self._sought = self._simplified(expression)
+        check_depth(self._sought)
         self.is_negated = False
         if negate and isinstance(self._sought, Not):
             self._sought = self._sought.operand
@@ -188,6 +191,11 @@ class Search:
                 return expression if fold(text) else everything()
             case OneOf(_, texts) if not texts:
                 return NOTHING
+            case Between(path, low, high) if not all(end is None or isfinite(end) for end in (low, high)):
+                # Every number lies between the infinities, and none beyond them.
+                if isnan(low or 0) or isnan(high or 0) or low == inf or high == -inf:
+                    return NOTHING
+                return self._simplified(Between(path, None if low == -inf else low, None if high == inf else high))
             case OfSeries() | OfBatches() | OfImages():
                 return expression
         return expression if bound_path(expression.path) in self._fields else NOTHING

@@ -18,7 +18,10 @@ from dicomweb.index.values import TEXT_LENGTH
 # SQLite copies a named table into each place that uses it, so the work of parsing grows with the square of the leaves; many
 # values of one path are one leaf (OneOf).
 MOST_LEAVES = 64
-DEEPEST = 32
+# What SQLite parses, once what only repeats its surroundings (an And within an And) is taken out ...
+DEEPEST = 16
+# ... and what may be written.
+DEEPEST_WRITTEN = 256
 
 
 class ExpressionTooLarge(ValueError):
@@ -148,8 +151,8 @@ def leaves(expression: Expression) -> Iterator[Leaf]:
     open_: list[tuple[Expression, int]] = [(expression, 0)]
     while open_:
         current, depth = open_.pop()
-        if depth > DEEPEST:
-            raise ExpressionTooLarge(f"the expression is nested deeper than {DEEPEST}")
+        if depth > DEEPEST_WRITTEN:
+            raise ExpressionTooLarge(f"the expression is nested deeper than {DEEPEST_WRITTEN}")
         if isinstance(current, And | Or):
             open_.extend((operand, depth + 1) for operand in reversed(current.operands))
         elif isinstance(current, Not):
@@ -161,6 +164,21 @@ def leaves(expression: Expression) -> Iterator[Leaf]:
             if isinstance(current, Like) and len(current.pattern) > TEXT_LENGTH:
                 raise ExpressionTooLarge(f"a pattern has more than {TEXT_LENGTH} characters")
             yield current
+
+
+def check_depth(expression: Expression) -> None:
+    """Raise ExpressionTooLarge when a simplified expression is nested too deep."""
+    level: list[Expression] = [expression]
+    for _ in range(DEEPEST + 1):
+        level = [
+            operand
+            for current in level
+            if isinstance(current, And | Or | Not)
+            for operand in ((current.operand,) if isinstance(current, Not) else current.operands)
+        ]
+        if not level:
+            return
+    raise ExpressionTooLarge(f"the expression is nested deeper than {DEEPEST}")
 
 
 def split_pattern(pattern: str) -> tuple[list[str], list[str]]:

@@ -87,13 +87,15 @@ def any_of(conditions: Iterable[Sql]) -> Sql:
 
 def embedded(dbsession: Session, select: sa.Select[Any]) -> Sql:
     """Make a piece of a SQLAlchemy select."""
-    compiled = select.compile(dialect=_NAMED[dbsession.get_bind().dialect.name])
+    compiled = select.compile(dialect=_NAMED[dbsession.get_bind().dialect.name], compile_kwargs={"render_postcompile": True})
     parts: list[str | _Value] = []
-    for place, part in enumerate(re.split(r":(\w+)", str(compiled))):
+    for place, part in enumerate(re.split(r"(?<!:):(\w+)", str(compiled))):
         if place % 2 == 0:
-            parts.append(part)
+            parts.append(part.replace(":", r"\:"))
         else:
-            bound = compiled.binds[part]
+            # The parameters of an IN list are numbered after the one they were.
+            bound = compiled.binds.get(part)
+            bound = compiled.binds[part.rpartition("_")[0]] if bound is None else bound
             parts.append(_Value(compiled.params[part], bound.type))
     return Sql(parts)
 

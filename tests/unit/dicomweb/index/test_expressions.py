@@ -2,6 +2,7 @@ import pytest
 
 from dicomweb.index.expressions import (
     DEEPEST,
+    DEEPEST_WRITTEN,
     MOST_LEAVES,
     And,
     Exists,
@@ -10,6 +11,7 @@ from dicomweb.index.expressions import (
     Like,
     Not,
     Or,
+    check_depth,
     leaves,
     split_pattern,
 )
@@ -40,10 +42,16 @@ def test_leaves_come_in_the_order_written() -> None:
 
 def test_an_expression_has_bounds() -> None:
     deep: Expression = Exists("1")
-    for _ in range(DEEPEST + 1):
+    for _ in range(DEEPEST_WRITTEN + 1):
         deep = Not(deep)
     with pytest.raises(ExpressionTooLarge, match="nested"):
         list(leaves(deep))
+    nested: Expression = Exists("1")
+    for _ in range(DEEPEST):
+        nested = Not(nested)
+    check_depth(nested)
+    with pytest.raises(ExpressionTooLarge, match="nested"):
+        check_depth(Not(nested))
     with pytest.raises(ExpressionTooLarge, match="conditions"):
         list(leaves(Or((Exists("1"),) * (MOST_LEAVES + 1))))
     with pytest.raises(ExpressionTooLarge, match="pattern"):
