@@ -211,12 +211,12 @@ class Search:
     def _select_whole(self, leaf: Leaf) -> Sql:
         match leaf:
             case OfBatches(batch_ids):
-                return sql("SELECT id FROM header_group WHERE batch_id IN ({ids})", ids=embedded(self._dbsession, batch_ids))
+                return sql("SELECT id FROM header_group WHERE batch_id IN ({ids})", ids=self._given(batch_ids))
             case OfSeries(series_ids):
                 return sql(
                     "SELECT s.group_id AS id FROM group_series s WHERE s.series_id IN ({ids}) AND NOT EXISTS "
                     "(SELECT 1 FROM group_series o WHERE o.group_id = s.group_id AND o.series_id NOT IN ({ids}))",
-                    ids=embedded(self._dbsession, series_ids),
+                    ids=self._given(series_ids),
                 )
             case OfImages():
                 return sql("SELECT id FROM header_group WHERE FALSE")
@@ -281,7 +281,7 @@ class Search:
             case OfBatches():
                 return sql("SELECT id FROM header_group WHERE FALSE")
             case OfSeries(series_ids):
-                return sql("SELECT group_id FROM group_series WHERE series_id IN ({ids})", ids=embedded(self._dbsession, series_ids))
+                return sql("SELECT group_id FROM group_series WHERE series_id IN ({ids})", ids=self._given(series_ids))
             case OfImages():
                 return sql("SELECT group_id FROM ({keys}) k", keys=self._given_keys(leaf))
         return sql("SELECT c.group_id FROM group_column c WHERE {zone}", zone=self._zone(leaf))
@@ -292,7 +292,7 @@ class Search:
             case OfBatches():
                 return sql("SELECT id AS key, id AS group_id FROM part WHERE FALSE")
             case OfSeries(series_ids):
-                return sql("{images} WHERE i.series_id IN ({ids})", images=images_of(sql("part")), ids=embedded(self._dbsession, series_ids))
+                return sql("{images} WHERE i.series_id IN ({ids})", images=images_of(sql("part")), ids=self._given(series_ids))
             case OfImages():
                 return sql("SELECT key, group_id FROM ({keys}) k WHERE group_id IN (SELECT id FROM part)", keys=self._given_keys(leaf))
             case Between():
@@ -330,9 +330,14 @@ class Search:
         return sql("SELECT header_key AS key, header_key >> {bits} AS group_id FROM promoted_number WHERE {ends}", bits=sql(str(_BITS)), ends=ends)
 
     def _given_keys(self, leaf: OfImages) -> Sql:
-        keys = embedded(self._dbsession, leaf.header_keys)
-        name = sql(next(iter(leaf.header_keys.selected_columns)).name)
-        return sql("SELECT {name} AS key, {name} >> {bits} AS group_id FROM ({keys}) s", name=name, bits=sql(str(_BITS)), keys=keys)
+        keys = self._given(leaf.header_keys)
+        return sql("SELECT given AS key, given >> {bits} AS group_id FROM ({keys}) s", bits=sql(str(_BITS)), keys=keys)
+
+    def _given(self, select: sa.Select[Any]) -> Sql:
+        # A NULL among them would make "not one of them" neither true nor false.
+        given = select.subquery("s")
+        (column,) = given.columns
+        return embedded(self._dbsession, sa.select(column.label("given")).where(column.is_not(None)))
 
     # What an expression says.
 

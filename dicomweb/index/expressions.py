@@ -107,7 +107,7 @@ class OfBatches:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OfImages:
-    """The image is one of those whose header keys this selects (none of them NULL)."""
+    """The image is one of those whose header keys this selects."""
 
     header_keys: sa.Select[Any]
 

@@ -107,7 +107,9 @@ def write(dbsession: Session, prepared: Prepared, batch_id: int) -> list[int]:
 def delete_groups(dbsession: Session, group_ids: Collection[int]) -> None:
     """Delete everything of some groups, and what the dictionary holds for them alone; the paths stay.
 
-    The images must not refer to the groups any more when the transaction ends.
+    The images must not refer to the groups any more when the transaction ends. To be called before other rows of that
+    transaction are locked: on PostgreSQL it waits for all who are writing, and they may want those rows. The promoted numbers
+    of all the groups are in memory at once, so some hundred groups at a time are enough.
     """
     dialect = dialect_of(dbsession)
     dbsession.flush()
@@ -119,7 +121,8 @@ def delete_groups(dbsession: Session, group_ids: Collection[int]) -> None:
 def remove_images(dbsession: Session, header_keys: Collection[int]) -> None:
     """Delete everything of single images: afterwards no value that only they had is found anywhere.
 
-    Values that the rest of their group has too stay, as the rest has them. A key that is not there changes nothing.
+    Values that the rest of their group has too stay, as the rest has them. A key that is not there changes nothing. To be
+    called before other rows of the transaction are locked, as ``delete_groups``.
     """
     dialect = dialect_of(dbsession)
     dbsession.flush()

@@ -146,6 +146,7 @@ def test_series_batches_and_images_of_a_select_are_part_of_a_search(engine: sa.E
     of_series = OfSeries(sa.select(Series.id).where(Series.id.in_(some_series)))
     of_batches = OfBatches(sa.select(Batch.id).where(Batch.name == "batch 1"))
     of_images = OfImages(sa.select(Image.header_key).where(Image.header_key.in_(some_keys)))
+    with_nulls = OfImages(sa.select(sa.case((Image.header_key.in_(some_keys), Image.header_key))))
     of_none = OfImages(sa.select(Image.header_key).where(Image.path == "no such path"))
 
     def expected(test: object) -> list[int]:
@@ -162,6 +163,9 @@ def test_series_batches_and_images_of_a_select_are_part_of_a_search(engine: sa.E
             (Not(of_batches), expected(lambda key: key not in first_keys)),
             (of_images, expected(lambda key: key in some_keys)),
             (Not(of_images), expected(lambda key: key not in some_keys)),
+            (with_nulls, expected(lambda key: key in some_keys)),
+            (Not(with_nulls), expected(lambda key: key not in some_keys)),
+            (Not(OfSeries(sa.select(Series.id).where(Series.id < 0))), sorted(imported)),
             (of_none, []),
             (And((of_series, of_batches, of_images)), expected(lambda key: imported[key].member.series_id in some_series and key in first_keys & some_keys)),
             (Or((of_series, of_images)), expected(lambda key: imported[key].member.series_id in some_series or key in some_keys)),
