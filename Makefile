@@ -11,6 +11,9 @@ FRONTEND := dicomweb/static/dist/.ready
 NODE_EXTRA := $(shell node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' \
 	2>/dev/null && command -v npm >/dev/null || echo node)
 
+# Many tests wait for programs they started, so there is one process more than processors.
+PROCESSES ?= $(shell expr $$(nproc) + 1)
+
 SETUP := setup.py pyproject.toml
 SOURCES := $(filter-out %/node_modules,$(wildcard frontend/* frontend/src/* frontend/public/*))
 
@@ -28,7 +31,7 @@ demo: $(READY) $(FRONTEND) ## The same, and drop the sample images that come wit
 	@exec $(BIN)/dicomweb run --demo
 
 test: $(READY_DEV) $(FRONTEND) ## Run the tests, with the coverage measured.
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --numprocesses=$(PROCESSES) --dist=loadfile
 
 check: $(READY_DEV) ## Lint, check types, check the import contracts.
 	$(BIN)/ruff check .

@@ -52,6 +52,7 @@ TEST = [
     "pytest>=9,<10",
     "pytest-cov>=7,<8",
     "pytest-timeout>=2.4,<3",
+    "pytest-xdist>=3.8,<4",
     "coverage>=7.10,<8",
     "WebTest>=3.0.7,<4",
     "hypothesis>=6.150,<7",
