@@ -1,4 +1,4 @@
-"""Answers to expressions: counts, pages, keys, facets, series. Each takes at most three statements, whatever is asked."""
+"""Answers to expressions: counts, pages, keys, facets, series. Each takes at most four statements, whatever is asked."""
 
 from __future__ import annotations
 
