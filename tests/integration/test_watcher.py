@@ -26,6 +26,7 @@ from dicomweb.db import work
 from dicomweb.models import Arrival, Batch, Job
 from dicomweb.processes import die_with_parent
 from dicomweb.settings import Settings
+from tests import services
 from watcher import disk
 from watcher.events import LOST, Event, Listener
 from watcher.loop import Watcher
@@ -294,7 +295,7 @@ def test_a_slow_copy_is_exactly_one_batch_and_nothing_before_it_is_complete(
 ) -> None:
     program = command.split()[0]
     if shutil.which(program) is None:
-        pytest.skip(f"{program} is not on this machine")
+        services.missing(program)
     source = tmp_path / "knee"
     for number in range(500):
         folder = source / f"series {number % 10}"
