@@ -12,15 +12,18 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psycopg
 import pytest
 import redis
+import waitress
+from waitress import wasyncore
 
 from dicomweb.processes import die_with_parent
 
@@ -204,3 +207,18 @@ def _wait(process: subprocess.Popen[bytes], log: Path, ask, refused: type[Except
             if process.poll() is not None or time.monotonic() > until:
                 pytest.fail(f"{process.args} did not start:\n{log.read_text(errors='replace')}")
             time.sleep(0.02)
+
+
+@contextmanager
+def web_server(app: Any) -> Iterator[str]:
+    """Serve a WSGI application in a thread; give its address."""
+    server = waitress.create_server(app, host="127.0.0.1", port=0, threads=4)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.effective_port}"
+    finally:
+        # Only the thread that waits on the sockets may close them: closed under it, it ends with an error now and then.
+        server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map))
+        thread.join()
+        server.task_dispatcher.shutdown()

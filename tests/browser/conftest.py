@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
-import waitress
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from dicomweb.assets import AssetsMissing, asset_url
@@ -60,12 +58,8 @@ def session(settings: Settings, engine: sa.Engine) -> Iterator[Session]:
 @pytest.fixture
 def address(session: Session) -> Iterator[str]:
     """The address of a web server that serves the application."""
-    server = waitress.create_server(session.app, host="127.0.0.1", port=0, threads=4)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.effective_port}"
-    server.close()
-    thread.join(10)
+    with services.web_server(session.app) as address:
+        yield address
 
 
 @pytest.fixture
