@@ -16,11 +16,14 @@ A tree has ``And``, ``Or`` and ``Not`` over three kinds of leaves: ``Term`` (an 
 ``StudyDate:2020-01`` is a month, ``AcquisitionTime:09:30`` a minute, ``SliceThickness:1.5`` 1.5 to 1.5. What is no number of
 the VR is ``Text``. To add a condition to a query use ``all_of([node, equals(field, value)])`` and ``unparse`` the result.
 
-Modules: ``fields`` (names), ``numbers`` (values), ``tree``, ``parser``, ``writing`` (text and sentence), ``errors``.
+Modules: ``fields`` (names), ``numbers`` (values), ``tree``, ``parser``, ``writing`` (text and sentence), ``completion``,
+``operators`` (all that can be written, as a table), ``errors``.
 """
 
+from dicomweb.query.completion import Completion, Option, complete
 from dicomweb.query.errors import QuerySyntaxError
 from dicomweb.query.fields import Field, field_at, resolve
+from dicomweb.query.operators import OPERATORS, Operator
 from dicomweb.query.parser import DEEPEST, MOST_CHARACTERS, MOST_TERMS, STATUSES, equals, parse
 from dicomweb.query.tree import (
     EVERYTHING,
@@ -42,10 +45,10 @@ from dicomweb.query.tree import (
     leaves,
     negated,
 )
-from dicomweb.query.writing import sentence, unparse
+from dicomweb.query.writing import sentence, unparse, write_value
 
 __all__ = [
-    "DEEPEST", "EVERYTHING", "MOST_CHARACTERS", "MOST_TERMS", "STATUSES", "And", "Exists", "Field", "Leaf", "Meta", "Missing", "Node", "Not", "Or",
-    "QuerySyntaxError", "Range", "Term", "Test", "Text", "Words", "all_of", "any_of", "equals", "field_at", "leaves", "negated", "parse", "resolve", "sentence",
-    "unparse",
+    "DEEPEST", "EVERYTHING", "MOST_CHARACTERS", "MOST_TERMS", "OPERATORS", "STATUSES", "And", "Completion", "Exists", "Field", "Leaf", "Meta",
+    "Missing", "Node", "Not", "Operator", "Option", "Or", "QuerySyntaxError", "Range", "Term", "Test", "Text", "Words", "all_of", "any_of",
+    "complete", "equals", "field_at", "leaves", "negated", "parse", "resolve", "sentence", "unparse", "write_value",
 ]  # fmt: skip

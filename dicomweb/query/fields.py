@@ -56,18 +56,19 @@ class _Entry(NamedTuple):
     tag: str
     keyword: str
     vr: str
+    title: str
 
 
 def _public_entries() -> dict[str, _Entry]:
     entries = {
-        keyword.casefold(): _Entry(f"{tag:08X}", keyword, vr)
-        for tag, (vr, _, _, _, keyword) in DicomDictionary.items()
+        keyword.casefold(): _Entry(f"{tag:08X}", keyword, vr, title)
+        for tag, (vr, _, title, _, keyword) in DicomDictionary.items()
         if keyword and vr != "NONE"
     }
     # Curves and overlays have one group each; the keyword alone means the first.
-    for mask, (vr, _, _, _, keyword) in RepeatersDictionary.items():
+    for mask, (vr, _, title, _, keyword) in RepeatersDictionary.items():
         if mask[:4] in ("50xx", "60xx"):
-            entries.setdefault(keyword.casefold(), _Entry(mask.replace("x", "0"), keyword, vr))
+            entries.setdefault(keyword.casefold(), _Entry(mask.replace("x", "0"), keyword, vr, title))
     return entries
 
 
@@ -92,6 +93,12 @@ _CREATORS = _normalised_creators()
 def keywords() -> Iterable[str]:
     """Give all keywords, as the Standard writes them."""
     return (entry.keyword for entry in _PUBLIC.values())
+
+
+def describe(keyword: str) -> tuple[str, str]:
+    """Give the VR of a keyword, and tag, VR and name as they are told to people."""
+    entry = _PUBLIC[keyword.casefold()]
+    return entry.vr, f"({entry.tag[:4]},{entry.tag[4:]}) {entry.vr} {entry.title}"
 
 
 def creators(name: str) -> tuple[str, ...]:
@@ -133,10 +140,11 @@ def field_at(path: str, any_depth: bool = False) -> Field:
     return Field(path, keyword, vr, any_depth)
 
 
-def resolve(name: str, position: int = 0) -> Field:
+def resolve(name: str, position: int = 0, *, suggest: bool = True) -> Field:
     """Give the field that a name means; keywords are matched without regard to case.
 
-    position: where the name begins in the query. Raises QuerySyntaxError.
+    position: where the name begins in the query. suggest: look for what was meant when the name is unknown, which takes some
+    ten milliseconds. Raises QuerySyntaxError.
     """
     parts = _split(name, position)
     any_depth = parts[0].text == ANY_DEPTH
@@ -151,10 +159,10 @@ def resolve(name: str, position: int = 0) -> Field:
         if segment is None:
             found = creators(part.text) if parts or part.quoted else ()
             if not found:
-                raise _unknown(part)
+                raise _unknown(part, suggest)
             if not parts:
                 raise QuerySyntaxError(f"{shown(part.text)} is a private creator", part.position, part.length, expected="the name of an element after a dot")
-            segment = _private_segment(found, parts[0])
+            segment = _private_segment(found, parts[0], suggest)
             part, parts = parts[0], parts[1:]
         vr = _dictionary_entry(segment)[1]
         if parts and vr not in ("SQ", "UN"):
@@ -169,7 +177,7 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     if len(wanted) < 3 or len(wanted) > _NAME_CHARACTERS:
         return None
     by_folded = {candidate.casefold(): candidate for candidate in names}
-    found = get_close_matches(wanted, by_folded, n=1, cutoff=0.8)
+    found = get_close_matches(wanted, by_folded, n=1, cutoff=0.88)
     if not found and len(wanted) > 3:
         found = [candidate for candidate in by_folded if wanted in candidate]
     found = found or get_close_matches(wanted, by_folded, n=1, cutoff=0.65)
@@ -300,7 +308,7 @@ def _bracketed(part: _Part) -> str:
     return f"{group.upper()}[{_canonical_creator(creator)}]{element.upper()}"
 
 
-def _private_segment(found: tuple[str, ...], part: _Part) -> str:
+def _private_segment(found: tuple[str, ...], part: _Part, suggest: bool) -> str:
     elements: dict[str, set[str]] = {}
     names: list[str] = []
     for creator in found:
@@ -309,7 +317,7 @@ def _private_segment(found: tuple[str, ...], part: _Part) -> str:
             elements.setdefault(name.casefold(), set()).update(segments)
     segments_ = sorted(elements.get(normalised(part.text), ()))
     if not segments_:
-        suggestion = nearest(part.text, names)
+        suggestion = nearest(part.text, names) if suggest else None
         raise QuerySyntaxError(f"{found[0]} has no element {shown(part.text)}", part.position, part.length, expected="a name of its private dictionary", suggestion=suggestion)
     if len(segments_) > 1:
         message = f"{found[0]} has {len(segments_)} elements {shown(part.text)}"
@@ -317,12 +325,12 @@ def _private_segment(found: tuple[str, ...], part: _Part) -> str:
     return segments_[0]
 
 
-def _unknown(part: _Part) -> QuerySyntaxError:
+def _unknown(part: _Part, suggest: bool) -> QuerySyntaxError:
     if part.quoted:
         return QuerySyntaxError(
             f"No private creator {shown(part.text)} is known", part.position, part.length, expected="a creator of the private dictionary, or a tag such as 0019[CREATOR]02"
         )
-    suggestion = nearest(part.text, [*META_NAMES, *COMMON, *keywords()])
+    suggestion = nearest(part.text, [*META_NAMES, *COMMON, *keywords()]) if suggest else None
     return QuerySyntaxError(f"{shown(part.text)} is no element that is known", part.position, part.length, expected=_EXPECTED, suggestion=suggestion)
 
 

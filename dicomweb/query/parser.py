@@ -164,7 +164,7 @@ class _Parser:
             return negated(self._condition(nesting + 1))
         if character == ")":
             raise QuerySyntaxError("There is no condition before this parenthesis", start, 1, expected=_CONDITION)
-        end = self._name_end()
+        end = name_end(self.text, self.at)
         if end is not None:
             return self._term(end)
         if character == "(":
@@ -199,7 +199,7 @@ class _Parser:
             name, found, rest = self.text[value.start : value.end].partition(sign)
             if found and name:
                 try:
-                    field = resolve(name).name
+                    field = resolve(name, suggest=False).name
                 except QuerySyntaxError:
                     break
                 written = f"{field}:{sign}{rest}" if sign != "=" else f"{field}:{rest}"
@@ -371,33 +371,6 @@ class _Parser:
             raise QuerySyntaxError("There is no value here", start, expected="a value")
         return _Value("".join(text), "".join(pattern), wildcards, quoted, start, self.at)
 
-    def _name_end(self) -> int | None:
-        """Tell where the colon is that ends the name which begins here, None when no name does."""
-        text, at, part = self.text, self.at, self.at
-        while at < len(text):
-            character = text[at]
-            if character == ":":
-                return at
-            if at == part and character == '"':
-                at = _behind_quotes(text, at)
-                if at < len(text) and text[at] in "./":
-                    continue
-                return None
-            if at == part and character == "(" and tag_at(text, at):
-                at += tag_at(text, at)
-            elif character == "[" and is_creator_bracket(text, part, at):
-                end = text.find("]", at)
-                if end < 0:
-                    raise QuerySyntaxError("This bracket is never closed", at, 1, expected="a private creator and ]")
-                at = end + 1
-            elif character.isspace() or character in _ENDS or character == "\\":
-                return None
-            else:
-                at += 1
-                if character in "./":
-                    part = at
-        return None
-
     def _word(self) -> str:
         """Give AND, OR or NOT when it stands here as a word, in any case; "" for everything else."""
         for word in RESERVED:
@@ -481,7 +454,36 @@ def _literal(pattern: str) -> str | None:
     return "".join(characters)
 
 
-def _behind_quotes(text: str, at: int) -> int:
+def name_end(text: str, at: int) -> int | None:
+    """Tell where the colon is that ends the name that begins at ``at``, None when no name does. Raises QuerySyntaxError."""
+    part = at
+    while at < len(text):
+        character = text[at]
+        if character == ":":
+            return at
+        if at == part and character == '"':
+            at = behind_quotes(text, at)
+            if at < len(text) and text[at] in "./":
+                continue
+            return None
+        if at == part and character == "(" and tag_at(text, at):
+            at += tag_at(text, at)
+        elif character == "[" and is_creator_bracket(text, part, at):
+            end = text.find("]", at)
+            if end < 0:
+                raise QuerySyntaxError("This bracket is never closed", at, 1, expected="a private creator and ]")
+            at = end + 1
+        elif character.isspace() or character in _ENDS or character == "\\":
+            return None
+        else:
+            at += 1
+            if character in "./":
+                part = at
+    return None
+
+
+def behind_quotes(text: str, at: int) -> int:
+    """Tell where the quoted text ends that begins at ``at``, beyond the end of the text when it is never closed."""
     at += 1
     while at < len(text) and text[at] != '"':
         at += 2 if text[at] == "\\" else 1

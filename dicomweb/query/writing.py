@@ -11,6 +11,7 @@ RESERVED = frozenset("AND OR NOT".split())
 
 _ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\f": "\\f", '"': '\\"', "\\": "\\\\"}
 _QUOTED = frozenset('()"\\')
+_META_SUBJECTS = {"batch": "the batch", "status": "the status", "label": "a label", "added": "it", "id": "the number"}
 # What means something in a word that stands alone.
 _SIGNS = frozenset("*?[:<>=")
 _UNITS = {"D": "day", "W": "week", "M": "month", "Y": "year"}
@@ -156,8 +157,7 @@ def _say_leaf(leaf: Leaf, negation: str) -> str:
         return f"{'no' if negation else 'some'} text contains “{_visible(leaf.text)}”"
     if isinstance(leaf, Term):
         return f"{_say_field(leaf)} {_predicate(leaf, negation)}"
-    subject = "it" if leaf.name == "added" else "the image" if leaf.name == "id" else f"the {leaf.name}"
-    return f"{subject} {_predicate(leaf, negation)}"
+    return f"{_META_SUBJECTS[leaf.name]} {_predicate(leaf, negation)}"
 
 
 def _say_field(term: Term) -> str:
