@@ -21,7 +21,17 @@ transaction. Only ``dialect`` knows which database it is.
 
 from __future__ import annotations
 
-from dicomweb.index.answers import count, count_series, facet, keys, page, select_keys, select_series, series_of
+from dicomweb.index.answers import (
+    count,
+    count_series,
+    facet,
+    keys,
+    page,
+    select_firsts,
+    select_keys,
+    select_series,
+    series_of,
+)
 from dicomweb.index.dialect import extra_ddl
 from dicomweb.index.documents import MARK
 from dicomweb.index.expressions import (
@@ -50,16 +60,19 @@ from dicomweb.index.reading import (
     count_fields,
     field_paths,
     list_fields,
+    read_elements,
     read_headers,
     read_meta,
+    read_smallest,
     summarise_fields,
 )
+from dicomweb.index.tallies import Extent, extent, tally, tally_numbers
 from dicomweb.index.values import fold
 from dicomweb.index.writing import UnknownFields, delete_groups, ensure_fields, promote, remove_images, write
 
 __all__ = [
-    "MARK", "MOST_FIELDS", "And", "Anywhere", "Between", "Contains", "Equals", "EqualsFolded", "Exists", "Expression", "ExpressionTooLarge", "FieldSummary", "Like",
+    "MARK", "MOST_FIELDS", "And", "Anywhere", "Between", "Contains", "Equals", "EqualsFolded", "Exists", "Expression", "ExpressionTooLarge", "Extent", "FieldSummary", "Like",
     "Member", "Not", "OfBatches", "OfImages", "OfSeries", "OneOf", "Or", "Prepared", "UnknownFields", "count", "count_fields", "count_series",
-    "delete_groups", "ensure_fields", "everything", "extra_ddl", "facet", "field_paths", "fold", "keys", "list_fields", "page", "prepare", "promote",
-    "read_headers", "read_meta", "remove_images", "select_keys", "select_series", "series_of", "summarise_fields", "write",
+    "delete_groups", "ensure_fields", "everything", "extent", "extra_ddl", "facet", "field_paths", "fold", "keys", "list_fields", "page", "prepare", "promote", "read_elements",
+    "read_headers", "read_meta", "read_smallest", "remove_images", "select_firsts", "select_keys", "select_series", "series_of", "summarise_fields", "tally", "tally_numbers", "write",
 ]  # fmt: skip

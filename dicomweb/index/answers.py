@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from dicomweb.index.compiler import IN_GROUP, Compiler, images_of
 from dicomweb.index.expressions import Expression, Not
-from dicomweb.index.sql import Sql, sql
+from dicomweb.index.sql import Sql, all_of, sql
 from dicomweb.index.values import bound_path
 from dicomweb.models import GROUP_SIZE
 
@@ -30,32 +30,46 @@ def count(dbsession: Session, expression: Expression) -> int:
     return int(dbsession.scalar(compiler.statement(sql("SELECT coalesce({total}", total=total)).statement()) or 0)
 
 
-def page(dbsession: Session, expression: Expression, *, limit: int, after: int = -1) -> list[int]:
+def page(dbsession: Session, expression: Expression, *, limit: int, after: int = -1, before: int | None = None) -> list[int]:
     """Give the header keys of the next matching images in key order, which is the order of import.
 
-    after: the last key of the page before. Images that arrive meanwhile never shift a page.
+    after: the last key of the page before. before: give the last images before this key instead. Images that arrive
+    meanwhile never shift a page.
     """
-    compiler = Compiler(dbsession, expression, after=after)
-    bounds: dict[str, Any] = {"limit": limit, "after": after, "first": after // GROUP_SIZE, "in_group": IN_GROUP, "not_whole": _NOT_WHOLE}
+    compiler = Compiler(dbsession, expression, after=after, before=before)
+    bounds: dict[str, Any] = {
+        "limit": limit, "in_group": IN_GROUP, "not_whole": _NOT_WHOLE, "order": sql("ASC" if before is None else "DESC"), "beyond": _beyond("key", after, before),
+        "groups": sql("p.id >= {first}", first=after // GROUP_SIZE) if before is None else sql("p.id <= {last}", last=before // GROUP_SIZE),
+    }  # fmt: skip
     if isinstance(compiler.expression, Not):
         # A walk over the groups that the operand does not cover, which ends as soon as the page is full.
         compiler.find(compiler.expression.operand)
         select = sql(
-            "SELECT i.header_key FROM header_group p JOIN image i ON {in_group} WHERE {not_whole} AND p.id >= {first} "
-            "AND i.header_key > {after} AND i.header_key NOT IN (SELECT key FROM hits) ORDER BY p.id, i.header_key LIMIT {limit}",
-            **bounds,
+            "SELECT i.header_key AS key FROM header_group p JOIN image i ON {in_group} WHERE {not_whole} AND {groups} "
+            "AND {beyond} AND i.header_key NOT IN (SELECT key FROM hits) ORDER BY p.id {order}, i.header_key {order} LIMIT {limit}",
+            **bounds | {"beyond": _beyond("i.header_key", after, before)},
         )
     else:
         compiler.find()
         # Each group has at least one image, and of the first one all may be behind us.
-        compiler.add_table("first", sql("SELECT id FROM candidates WHERE must AND id >= {first} ORDER BY id LIMIT {limit} + 1", **bounds))
-        of_whole = sql("{images} WHERE i.header_key > {after} ORDER BY p.id, i.header_key LIMIT {limit}", images=images_of(sql("first")), **bounds)
-        single = sql("SELECT key FROM hits WHERE key > {after} ORDER BY key LIMIT {limit}", **bounds)
+        compiler.add_table("first", sql("SELECT p.id FROM candidates p WHERE p.must AND {groups} ORDER BY p.id {order} LIMIT {limit} + 1", **bounds))
+        of_whole = sql(
+            "{images} WHERE {beyond} ORDER BY p.id {order}, i.header_key {order} LIMIT {limit}",
+            images=images_of(sql("first")), **bounds | {"beyond": _beyond("i.header_key", after, before)},
+        )  # fmt: skip
+        single = sql("SELECT key FROM hits WHERE {beyond} ORDER BY key {order} LIMIT {limit}", **bounds)
         select = sql(
-            "SELECT key FROM (SELECT key FROM ({of_whole}) w UNION ALL SELECT key FROM ({single}) s) b ORDER BY key LIMIT {limit}",
+            "SELECT key FROM (SELECT key FROM ({of_whole}) w UNION ALL SELECT key FROM ({single}) s) b ORDER BY key {order} LIMIT {limit}",
             of_whole=of_whole, single=single, **bounds,
         )  # fmt: skip
-    return list(dbsession.scalars(compiler.statement(select).statement()))
+    found = list(dbsession.scalars(compiler.statement(select).statement()))
+    return found if before is None else found[::-1]
+
+
+def _beyond(key: str, after: int, before: int | None) -> Sql:
+    """Say that a key is beyond the page before."""
+    beyond = [sql("{key} > {after}", key=sql(key), after=after)]
+    return all_of(beyond if before is None else [*beyond, sql("{key} < {before}", key=sql(key), before=before)])
 
 
 def keys(dbsession: Session, expression: Expression) -> Iterator[int]:
@@ -125,6 +139,30 @@ def select_series(dbsession: Session, expression: Expression) -> sa.Select[tuple
     )
     found = compiler.statement(select).statement().columns(sa.column("series_id", sa.BigInteger)).subquery()
     return sa.select(found.c.series_id)
+
+
+def select_firsts(dbsession: Session, expression: Expression) -> sa.Select[tuple[int, int, int]]:
+    """Give a select of ``series_id``, ``key`` and ``images``: of each series that has matching images the smallest header key of these, and their number."""
+    compiler = Compiler(dbsession, expression)
+    compiler.find()
+    compiler.add_table(
+        "firsts",
+        sql(
+            "SELECT s.series_id, min(s.group_id) AS id, sum(s.images) AS images FROM group_series s JOIN candidates c ON c.id = s.group_id "
+            "WHERE c.must GROUP BY s.series_id"
+        ),
+    )
+    select = sql(
+        "SELECT series_id, min(key) AS key, sum(images) AS images FROM ("
+        "SELECT p.series_id, (SELECT i.header_key FROM image i WHERE {in_group} AND i.series_id = p.series_id ORDER BY i.header_key LIMIT 1) AS key, "
+        "p.images FROM firsts p UNION ALL "
+        "SELECT i.series_id, min(i.header_key), count(*) FROM image i JOIN hits ON hits.key = i.header_key GROUP BY i.series_id"
+        ") b GROUP BY series_id",
+        in_group=IN_GROUP,
+    )
+    columns = [sa.column(name, sa.BigInteger) for name in ("series_id", "key", "images")]
+    found = compiler.statement(select).statement().columns(*columns).subquery()
+    return sa.select(found.c.series_id, found.c.key, found.c.images)
 
 
 def _keys(dbsession: Session, expression: Expression) -> Sql:

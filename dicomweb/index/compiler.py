@@ -69,14 +69,15 @@ class _KnownField(NamedTuple):
 class Compiler:
     """Compiles one expression; reads what is known of its paths from the database, in one statement.
 
-    after: only groups are looked at that may have images with a larger header key.
+    after, before: only groups are looked at that may have images with a larger (a smaller) header key.
     Raises ExpressionTooLarge.
     """
 
-    def __init__(self, dbsession: Session, expression: Expression, *, after: int = -1) -> None:
+    def __init__(self, dbsession: Session, expression: Expression, *, after: int = -1, before: int | None = None) -> None:
         self.dialect: Dialect = dialect_of(dbsession)
         self._dbsession = dbsession
         self._after = after
+        self._before = before
         self._fields = _known_fields(dbsession, {bound_path(leaf.path) for leaf in leaves(expression) if isinstance(leaf, PathLeaf)})
         self._tables: dict[str, Sql] = {}
         self._whole_tables: dict[int, Sql] = {}
@@ -86,6 +87,8 @@ class Compiler:
         """Make ``candidates`` and ``hits`` of the expression (or of an operand of it) part of the statement."""
         expression = self.expression if expression is None else expression
         groups = sql("g.id >= {first}", first=self._after // GROUP_SIZE) if self._after >= 0 else sql("TRUE")
+        if self._before is not None:
+            groups = sql("{groups} AND g.id <= {last}", groups=groups, last=self._before // GROUP_SIZE)
         if isinstance(expression, Between) and self._field(expression).promoted:
             self._find_promoted(expression, groups)
             return
@@ -189,8 +192,8 @@ class Compiler:
     def _header_matches(self, leaf: Leaf) -> Sql:
         folded = sql("h.folded")
         match leaf:
-            case Between(_, low, high):
-                return all_of([sql("h.number IS NOT NULL"), *_ends(sql("h.number"), low, high)])
+            case Between():
+                return all_of([sql("h.number IS NOT NULL"), *_within(sql("h.number"), leaf)])
             case EqualsFolded(_, text):
                 first = sql("{prefix} = {text}", prefix=_HEADER_PREFIX, text=fold(text)[:PREFIX])
                 return all_of([first, sql("h.folded = {text}", text=fold(text))])
@@ -265,9 +268,8 @@ class Compiler:
 
     def _value_matches(self, leaf: Leaf, value: Sql) -> Sql:
         match leaf:
-            case Between(_, low, high):
-                parsed = [None if end is None else self.dialect.parsed(float(end)) for end in (low, high)]
-                return all_of([sql("{value} IS NOT NULL", value=value), *_ends(value, *parsed)])
+            case Between():
+                return all_of([sql("{value} IS NOT NULL", value=value), *_within(value, leaf, self.dialect)])
             case Equals(_, text):
                 return sql("{value} = {text}", value=value, text=bound(text))
             case OneOf(_, texts):
@@ -279,7 +281,7 @@ class Compiler:
         return _folded_matches(leaf, value)
 
     def _promoted_rows(self, leaf: Between, field_id: Sql) -> Sql:
-        ends = all_of([sql("field_id = {field}", field=field_id), *_ends(sql("number"), leaf.low, leaf.high)])
+        ends = all_of([sql("field_id = {field}", field=field_id), *_within(sql("number"), leaf)])
         return sql(
             "SELECT header_key AS key, header_key >> {bits} AS group_id FROM promoted_number WHERE {ends}", bits=sql(str(_BITS)), ends=ends
         )
@@ -358,11 +360,14 @@ class Compiler:
             "candidates",
             sql("SELECT g.id, g.images, TRUE AS must FROM header_group g WHERE {groups} AND {must}", groups=groups, must=self._must(leaf)),
         )
+        wanted = [sql("key > {after}", after=self._after), sql("group_id NOT IN (SELECT id FROM candidates)")]
+        if self._before is not None:
+            wanted.append(sql("key < {before}", before=self._before))
         self.add_table(
             "hits",
             sql(
-                "SELECT DISTINCT key, group_id FROM ({rows}) r WHERE key > {after} AND group_id NOT IN (SELECT id FROM candidates)",
-                rows=self._promoted_rows(leaf, sql("{field}", field=self._field(leaf).id)), after=self._after,
+                "SELECT DISTINCT key, group_id FROM ({rows}) r WHERE {wanted}",
+                rows=self._promoted_rows(leaf, sql("{field}", field=self._field(leaf).id)), wanted=all_of(wanted),
             ),
         )  # fmt: skip
 
@@ -386,9 +391,19 @@ def _known_fields(dbsession: Session, paths: Collection[str]) -> dict[str, _Know
     return {path: _KnownField(*known) for path, *known in dbsession.execute(found.statement())}
 
 
-def _ends(number: Sql, low: float | Sql | None, high: float | Sql | None) -> list[Sql]:
-    ends = [] if low is None else [sql("{number} >= {low}", number=number, low=low if isinstance(low, Sql) else float(low))]
-    return ends if high is None else [*ends, sql("{number} <= {high}", number=number, high=high if isinstance(high, Sql) else float(high))]
+def _ends(number: Sql, low: float | None, high: float | None) -> list[Sql]:
+    ends = [] if low is None else [sql("{number} >= {low}", number=number, low=float(low))]
+    return ends if high is None else [*ends, sql("{number} <= {high}", number=number, high=float(high))]
+
+
+def _within(number: Sql, leaf: Between, dialect: Dialect | None = None) -> list[Sql]:
+    """Say that a number lies where the leaf says; dialect: when the number is read from an array."""
+    ends = []
+    for end, is_open, relation in ((leaf.low, leaf.low_open, ">"), (leaf.high, leaf.high_open, "<")):
+        if end is not None:
+            bound_ = sql("{end}", end=float(end)) if dialect is None else dialect.parsed(float(end))
+            ends.append(sql("{number} {relation} {end}", number=number, relation=sql(relation if is_open else relation + "="), end=bound_))
+    return ends
 
 
 def _overlaps(smallest: str, largest: str) -> Sql:

@@ -12,8 +12,9 @@ separate the parts, as JSON has none of them outside of its strings and only esc
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 import zstandard
@@ -27,6 +28,7 @@ _MARKED = b'"BulkDataURI":' + orjson.dumps(MARK)[:-1]
 _SECTION, _ENTRY, _CELL = b"\x1d", b"\x1e", b"\x1f"
 # What the tag takes of an element: "00080060":
 _TAG = slice(1, 9)
+_ANY_TAG = re.compile(rb'"([0-9A-F]{8})":')
 _VALUE = slice(11, None)
 
 
@@ -50,6 +52,21 @@ class Document(NamedTuple):
         parts = [head if cells is None else head + cells[ordinal] for head, cells in self.elements if cells is None or cells[ordinal]]
         built = b"{" + b",".join(parts) + b"}"
         return built.replace(_MARKED, b'"BulkDataURI":"' + bulk_prefix) if self.has_bulk_data else built
+
+    def pick(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Any, Sequence[bytes]]]:
+        """Give the elements whose tag (8 hexadecimal digits) is wanted, file meta included: tag, element, cells.
+
+        The element, parsed, when all images share it; else None, and one cell an image, empty where the image has none.
+        """
+        for head, cells in (*self.meta, *self.elements):
+            if cells is not None:
+                if wanted(tag := head[_TAG].decode()):
+                    yield tag, None, cells
+            elif any(wanted(found[1].decode()) for found in _ANY_TAG.finditer(head)):
+                # Only a whole parse tells where an element ends, and that a tag is not within another one.
+                for tag, element in orjson.loads(b"{" + head + b"}").items():
+                    if wanted(tag):
+                        yield tag, element, ()
 
     def file_meta(self, ordinal: int) -> dict[str, bytes]:
         """Give the elements of the file meta group of one image: tag -> DICOM JSON element."""

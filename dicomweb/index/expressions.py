@@ -66,11 +66,16 @@ class Contains:
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """The number of a value (see ``numbers.number``) lies between two, both included; None is an open end."""
+    """The number of a value (see ``numbers.number``) lies between two; None is no bound.
+
+    Both bounds are included unless they are said to be open.
+    """
 
     path: str
     low: float | None = None
     high: float | None = None
+    low_open: bool = False
+    high_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)

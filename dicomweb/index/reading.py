@@ -6,13 +6,14 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from dicomweb.index.dialect import Dialect, dialect_of
 from dicomweb.index.documents import Document, open_document
 from dicomweb.index.sql import Sql, joined, sql
-from dicomweb.index.values import PREFIX
+from dicomweb.index.values import PREFIX, bound_path
 from dicomweb.models import GROUP_SIZE, GroupDocument
 
 EXAMPLES = 5
@@ -42,6 +43,68 @@ def read_headers(dbsession: Session, header_keys: Collection[int], *, bulk_prefi
 def read_meta(dbsession: Session, header_keys: Collection[int]) -> dict[int, dict[str, bytes]]:
     """Give the file meta group of each image: tag -> DICOM JSON element. Keys that are not indexed are left out."""
     return {key: document.file_meta(ordinal) for key, ordinal, document in _documents(dbsession, header_keys)}
+
+
+def read_elements(
+    dbsession: Session, header_keys: Collection[int], wanted: Callable[[str], bool]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Give of each image those elements whose top-level tag is wanted, file meta included: (header key, tag -> DICOM JSON element).
+
+    What a group shares is parsed once, so this is many times as fast as ``read_headers``. Bulk data keeps its ``MARK``.
+    Images come group by group; keys that are not indexed are left out. The elements belong to several images: not to be changed.
+    """
+    for group_id, ordinals, document in _opened(dbsession, header_keys):
+        shared: dict[str, Any] = {}
+        columns: list[tuple[str, Sequence[bytes], dict[bytes, Any]]] = []
+        for tag, element, cells in document.pick(wanted):
+            if element is not None:
+                shared[tag] = element
+            else:
+                columns.append((tag, cells, {}))
+        for ordinal in ordinals:
+            elements = dict(shared)
+            for tag, cells, parsed in columns:
+                if cell := cells[ordinal]:
+                    if cell not in parsed:
+                        parsed[cell] = orjson.loads(cell)
+                    elements[tag] = parsed[cell]
+            yield group_id * GROUP_SIZE + ordinal, elements
+
+
+def read_smallest(dbsession: Session, header_keys: Collection[int], path: str) -> dict[int, tuple[float | None, str]]:
+    """Give of each image its smallest value at a path as (number, folded text), numbers before texts; images without are left out.
+
+    Read from the tables, in two statements and without opening a document.
+    """
+    dialect = dialect_of(dbsession)
+    wanted: dict[int, list[int]] = defaultdict(list)
+    for key in header_keys:
+        wanted[key // GROUP_SIZE].append(key % GROUP_SIZE)
+    bounds = {"field": sql("(SELECT id FROM field WHERE path = {path})", path=bound_path(path)), "among": dialect.one_of(sql("w.group_id"), list(wanted))}
+    common: dict[int, tuple[float | None, str]] = {}
+    if not wanted:
+        return {}
+    shared = sql(
+        "SELECT w.group_id, h.number, h.folded FROM group_header w JOIN header h ON h.id = w.header_id WHERE w.field_id = {field} AND {among}", **bounds
+    )
+    for group_id, number, folded in dbsession.execute(shared.statement()):
+        common[group_id] = min(common.get(group_id, (number, folded)), (number, folded), key=_in_order)
+    found = {group_id * GROUP_SIZE + ordinal: common[group_id] for group_id in common for ordinal in wanted[group_id]}
+    varying = sql("SELECT w.group_id, w.numbers, coalesce(w.folded, w.texts), w.places FROM group_column w WHERE w.field_id = {field} AND {among}", **bounds)
+    for group_id, packed, texts, places in dbsession.execute(varying.statement()):
+        folds = dialect.spread(dialect.values(texts), places)
+        numbers = dialect.values(packed) if packed is not None else ()
+        for ordinal in wanted[group_id]:
+            value = folds[ordinal] if ordinal < len(folds) else None
+            if value is not None:
+                key, of_image = group_id * GROUP_SIZE + ordinal, (numbers[ordinal] if numbers else None, value)
+                found[key] = min(found.get(key, of_image), of_image, key=_in_order)
+    return found
+
+
+def _in_order(value: tuple[float | None, str]) -> tuple[bool, float, str]:
+    number, folded = value
+    return (True, 0.0, folded) if number is None else (False, number, "")
 
 
 def count_fields(dbsession: Session, *, prefix: str = "") -> int:
@@ -134,12 +197,18 @@ def _for_each(select: str, field_ids: Sequence[int]) -> sa.TextClause:
 
 
 def _documents(dbsession: Session, header_keys: Collection[int]) -> Iterator[tuple[int, int, Document]]:
+    for group_id, ordinals, document in _opened(dbsession, header_keys):
+        for ordinal in ordinals:
+            yield group_id * GROUP_SIZE + ordinal, ordinal, document
+
+
+def _opened(dbsession: Session, header_keys: Collection[int]) -> Iterator[tuple[int, list[int], Document]]:
+    """Open the documents of some images, and tell which of their ordinals are wanted and there."""
     wanted: dict[int, list[int]] = defaultdict(list)
     for key in header_keys:
         wanted[key // GROUP_SIZE].append(key % GROUP_SIZE)
     found = sa.select(GroupDocument.group_id, GroupDocument.document).where(dialect_of(dbsession).within(GroupDocument.group_id, wanted))
     for group_id, packed in dbsession.execute(found):
         document = open_document(packed)
-        for ordinal in wanted[group_id]:
-            if ordinal < len(document.series_ids) and document.series_ids[ordinal] is not None:
-                yield group_id * GROUP_SIZE + ordinal, ordinal, document
+        there = len(document.series_ids)
+        yield group_id, [ordinal for ordinal in wanted[group_id] if ordinal < there and document.series_ids[ordinal] is not None], document
