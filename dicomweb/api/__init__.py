@@ -17,10 +17,10 @@ from typing import Any
 
 import orjson
 
-from dicomweb.api import arrivals, batches, errors, headers, images, jobs, openapi, series, state
+from dicomweb.api import arrivals, batches, errors, headers, images, jobs, openapi, search, series, state
 from dicomweb.security import Permission
 
-MODULES = (batches, arrivals, images, headers, series, jobs, state)
+MODULES = (search, batches, arrivals, images, headers, series, jobs, state)
 
 
 def _render(value: Any, system: dict[str, Any]) -> bytes:

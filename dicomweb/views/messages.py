@@ -13,6 +13,10 @@ MESSAGES = {
     "already-deleting": ("info", "The batch is being deleted already."),
     "import": ("success", "The folder is being imported."),
     "not-importable": ("warning", "This is not a folder, or it became a batch already."),
+    "saved": ("success", "The search is saved."),
+    "forgotten": ("success", "The search is forgotten."),
+    "labelled": ("success", "The label is on everything in this result."),
+    "unlabelled": ("success", "The label is taken away from everything in this result."),
     "job-retry": ("success", "The job is tried again."),
     "job-not-failed": ("info", "The job has not failed, or is tried again already."),
 }
