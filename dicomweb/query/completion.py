@@ -190,7 +190,7 @@ def _names(prefix: str, behind: str, limit: int) -> list[Option]:
         return [*metas, *depth, *fields, *(_creators(prefix, limit) if len(prefix) > 2 else ())]
     found = creators(_split_last(head[:-1])[1].strip('"'))
     if not found:
-        return [_option(head, keyword, behind) for keyword in _matching(tail, limit)]
+        return [_option(head, keyword, behind) for keyword in _matching(tail, limit)] if _holds_elements(head[:-1]) else []
     options = [
         Option(f"{head}{name}{behind}", name, segments[0] if len(segments) == 1 else "several elements")
         for creator in found
@@ -198,6 +198,15 @@ def _names(prefix: str, behind: str, limit: int) -> list[Option]:
         if tail.casefold() in name.casefold()
     ]
     return sorted(options, key=lambda option: not option.label.casefold().startswith(tail.casefold()))
+
+
+def _holds_elements(name: str) -> bool:
+    if name == ANY_DEPTH:
+        return True
+    try:
+        return resolve(name, suggest=False).vr in ("SQ", UNKNOWN_VR)
+    except QuerySyntaxError:
+        return False
 
 
 def _creators(prefix: str, limit: int) -> list[Option]:

@@ -176,7 +176,9 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     wanted = name.casefold()
     if len(wanted) < 3 or len(wanted) > _NAME_CHARACTERS:
         return None
-    by_folded = {candidate.casefold(): candidate for candidate in names}
+    by_folded: dict[str, str] = {}
+    for candidate in names:
+        by_folded.setdefault(candidate.casefold(), candidate)
     found = get_close_matches(wanted, by_folded, n=1, cutoff=0.88)
     if not found and len(wanted) > 3:
         found = [candidate for candidate in by_folded if wanted in candidate]
