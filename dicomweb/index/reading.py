@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from dicomweb.index.dialect import Dialect, dialect_of
+from dicomweb.index.dialect import Dialect, dialect_of, matching
 from dicomweb.index.documents import Document, open_document
 from dicomweb.index.sql import Sql, joined, sql
-from dicomweb.index.values import PREFIX, bound_path
+from dicomweb.index.values import LAST, PREFIX, bound_path, fold
 from dicomweb.models import GROUP_SIZE, GroupDocument
 
 EXAMPLES = 5
+MOST_COLUMNS = 20
 EXAMPLE_LENGTH = 200
 # A page of fields asks for the examples of all of them at once; SQLite joins at most 500 questions.
 MOST_FIELDS = 200
@@ -29,6 +29,19 @@ class FieldSummary(NamedTuple):
     vr: str
     images: int
     examples: tuple[str, ...]
+
+
+class GroupElements(NamedTuple):
+    """Elements of the images of one group: header keys are ``first`` and an ordinal. Bulk data keeps its ``MARK``.
+
+    shared: tag -> parsed DICOM JSON element that all images have. varying: tag -> JSON of each image by its ordinal, empty where
+    there is none.
+    """
+
+    first: int
+    ordinals: Sequence[int]
+    shared: dict[str, Any]
+    varying: dict[str, Sequence[bytes]]
 
 
 def read_headers(dbsession: Session, header_keys: Collection[int], *, bulk_prefix: Callable[[int], bytes]) -> dict[int, bytes]:
@@ -45,30 +58,20 @@ def read_meta(dbsession: Session, header_keys: Collection[int]) -> dict[int, dic
     return {key: document.file_meta(ordinal) for key, ordinal, document in _documents(dbsession, header_keys)}
 
 
-def read_elements(
-    dbsession: Session, header_keys: Collection[int], wanted: Callable[[str], bool]
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Give of each image those elements whose top-level tag is wanted, file meta included: (header key, tag -> DICOM JSON element).
+def read_elements(dbsession: Session, header_keys: Collection[int], wanted: Callable[[str], bool]) -> Iterator[GroupElements]:
+    """Give those elements of some images whose top-level tag is wanted, file meta included, group by group.
 
-    What a group shares is parsed once, so this is many times as fast as ``read_headers``. Bulk data keeps its ``MARK``.
-    Images come group by group; keys that are not indexed are left out. The elements belong to several images: not to be changed.
+    Many times as fast as ``read_headers``, because nothing else is parsed. Keys that are not indexed are left out.
     """
     for group_id, ordinals, document in _opened(dbsession, header_keys):
         shared: dict[str, Any] = {}
-        columns: list[tuple[str, Sequence[bytes], dict[bytes, Any]]] = []
+        varying: dict[str, Sequence[bytes]] = {}
         for tag, element, cells in document.pick(wanted):
             if element is not None:
                 shared[tag] = element
             else:
-                columns.append((tag, cells, {}))
-        for ordinal in ordinals:
-            elements = dict(shared)
-            for tag, cells, parsed in columns:
-                if cell := cells[ordinal]:
-                    if cell not in parsed:
-                        parsed[cell] = orjson.loads(cell)
-                    elements[tag] = parsed[cell]
-            yield group_id * GROUP_SIZE + ordinal, elements
+                varying[tag] = cells
+        yield GroupElements(group_id * GROUP_SIZE, ordinals, shared, varying)
 
 
 def read_smallest(dbsession: Session, header_keys: Collection[int], path: str) -> dict[int, tuple[float | None, str]]:
@@ -105,6 +108,41 @@ def read_smallest(dbsession: Session, header_keys: Collection[int], path: str) -
 def _in_order(value: tuple[float | None, str]) -> tuple[bool, float, str]:
     number, folded = value
     return (True, 0.0, folded) if number is None else (False, number, "")
+
+
+def begin_with(dbsession: Session, path: str, prefix: str, *, limit: int) -> list[tuple[str, int]]:
+    """Give values of a path that begin with a folded text, and at least how many images have each, in three statements.
+
+    Looks at ``limit`` values of the dictionary in the order of their folded texts, and at MOST_COLUMNS columns.
+    """
+    dialect = dialect_of(dbsession)
+    folded = fold(prefix)
+    field_id = dbsession.scalar(sql("SELECT id FROM field WHERE path = {path}", path=bound_path(path)).statement())
+    if field_id is None:
+        return []
+    start = folded[:PREFIX]
+    of_dictionary = sql(
+        "SELECT h.id, coalesce(h.text, h.folded) FROM header h WHERE h.field_id = {field} "
+        "AND substr(h.folded, 1, {length}) BETWEEN {start} AND {end} AND {matches} ORDER BY substr(h.folded, 1, {length}) LIMIT {limit}",
+        field=field_id, length=sql(str(PREFIX)), start=start, end=start + LAST, matches=matching(sql("h.folded"), [folded, ""], ["*"]), limit=limit,
+    )  # fmt: skip
+    texts: dict[int, str] = dict(dbsession.execute(of_dictionary.statement()).all())
+    found: Counter[str] = Counter()
+    if texts:
+        counted = sql(
+            "SELECT w.header_id, sum(g.images) FROM group_header w JOIN header_group g ON g.id = w.group_id "
+            "WHERE w.field_id = {field} AND {among} GROUP BY w.header_id",
+            field=field_id, among=dialect.one_of(sql("w.header_id"), list(texts)),
+        )  # fmt: skip
+        for id_, images in dbsession.execute(counted.statement()):
+            found[texts[id_]] += int(images)
+    varying = sql(
+        "SELECT c.texts, c.places FROM group_column c WHERE c.field_id = {field} AND c.text_min <= {end} AND c.text_max >= {start} LIMIT {columns}",
+        field=field_id, start=start, end=start + LAST, columns=MOST_COLUMNS,
+    )  # fmt: skip
+    for packed, places in dbsession.execute(varying.statement()):
+        found.update(text for text in dialect.spread(dialect.values(packed), places) if text is not None and fold(text).startswith(folded))
+    return found.most_common()
 
 
 def count_fields(dbsession: Session, *, prefix: str = "") -> int:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from sqlalchemy.orm import Session
 
 from dicomweb import index, query
@@ -85,19 +86,54 @@ def read_values(
     split = {path: path.split("/") for path in paths}
     public = {parts[0] for parts in split.values() if "[" not in parts[0]}
     private = {parts[0][:4] for parts in split.values() if "[" in parts[0]}
+    for group in index.read_elements(dbsession, header_keys, lambda tag: tag in public or tag[:4] in private):
+        yield from _values_of_group(group, split, longest)
 
-    def wanted(tag: str) -> bool:
-        return tag in public or tag[:4] in private
 
-    for key, elements in index.read_elements(dbsession, header_keys, wanted):
-        blocks = _private_blocks(elements) if private else {}
-        found = {}
-        for path, parts in split.items():
-            texts = list(_texts_at(elements, parts, blocks))
-            if texts:
-                text = "\\".join(texts)
-                found[path] = text if longest is None or len(text) <= longest else text[:longest] + "…"
-        yield key, found
+def _values_of_group(group: index.GroupElements, split: Mapping[str, Sequence[str]], longest: int | None) -> Iterator[tuple[int, dict[str, str]]]:
+    """Give the texts of the images of a group. What all share is written once, and so is each cell that comes again."""
+    constant: dict[str, str] = {}
+    changing: list[tuple[str, Sequence[str], Sequence[bytes], dict[bytes, str | None]]] = []
+    by_image: dict[str, Sequence[str]] = {}
+    blocks = _private_blocks(group.shared)
+    varying_groups = {tag[:4] for tag in group.varying}
+    for path, parts in split.items():
+        top = parts[0]
+        if "[" in top:
+            if top[:4] in varying_groups:
+                # Creator and element may be in different blocks in each image.
+                by_image[path] = parts
+                continue
+            top = blocks.get(top, "")
+        if top in group.varying:
+            changing.append((path, parts, group.varying[top], {}))
+        elif top in group.shared and (text := _text_at(group.shared, parts, blocks, longest)) is not None:
+            constant[path] = text
+    for ordinal in group.ordinals:
+        values = constant.copy()
+        for path, parts, cells, known in changing:
+            cell = cells[ordinal]
+            if cell not in known:
+                known[cell] = _text_at({parts[0]: orjson.loads(cell)}, parts, {}, longest) if cell else None
+            text = known[cell]
+            if text is not None:
+                values[path] = text
+        if by_image:
+            elements = group.shared | {tag: orjson.loads(cells[ordinal]) for tag, cells in group.varying.items() if cells[ordinal]}
+            own = _private_blocks(elements)
+            for path, parts in by_image.items():
+                text = _text_at(elements, parts, own, longest)
+                if text is not None:
+                    values[path] = text
+        yield group.first + ordinal, values
+
+
+def _text_at(elements: Mapping[str, Any], parts: Sequence[str], blocks: Mapping[str, str], longest: int | None) -> str | None:
+    texts = list(_texts_at(elements, parts, blocks))
+    if not texts:
+        return None
+    text = "\\".join(texts)
+    return text if longest is None or len(text) <= longest else text[:longest] + "…"
 
 
 def _texts_at(elements: Mapping[str, Any], parts: Sequence[str], blocks: Mapping[str, str]) -> Iterator[str]:

@@ -120,6 +120,14 @@ def ids_of_level(dbsession: Session, expression: index.Expression, level: str) -
     return sa.select(Series.study_key.label("id")).join(found, found.c.series_id == Series.id).distinct()
 
 
+def ids_after(dbsession: Session, expression: index.Expression, level: str, last: int, size: int) -> list[int]:
+    """Give the next ids (header keys of images) of a result in the order of import."""
+    if level == "image":
+        return index.page(dbsession, expression, limit=size, after=last)
+    ids = ids_of_level(dbsession, expression, level).subquery()
+    return list(dbsession.scalars(sa.select(ids.c.id).where(ids.c.id > last).order_by(ids.c.id).limit(size)))
+
+
 def count_found(dbsession: Session, expression: index.Expression, level: str) -> int:
     """Count the images, series or studies that have matching images."""
     if level == "image":
