@@ -12,9 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from dicomweb import query, search
+from dicomweb.models import Batch, Label
+from dicomweb.search import completing, labels
 
 LEVELS = {"image": "Images", "series": "Series", "study": "Studies"}
 LEVEL_WORDS = {"image": ("image", "images"), "series": ("series", "series"), "study": ("study", "studies")}
@@ -26,6 +29,8 @@ MEDIA_TYPES = {
     "parquet": "application/vnd.apache.parquet",
 }
 LONGEST_TEXT = query.MOST_CHARACTERS
+# Nobody completes a longer value.
+_LONGEST_VALUE = 200
 # Names in a list, separated by commas or spaces; a private creator in brackets or quotes may have both in it.
 _NAME = re.compile(r'(?:\[[^\]]*\]|"[^"]*"|[^,\s\["]|["\[])+')
 
@@ -219,3 +224,72 @@ def _condition(text: str) -> query.Node | None:
     except query.QuerySyntaxError:
         # A value that is longer than a query may be.
         return None
+
+
+# --- Completion -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What could be written at the cursor; start and end, in characters: what an option replaces."""
+
+    kind: str
+    prefix: str
+    start: int
+    end: int
+    options: tuple[query.Option, ...]
+
+
+def complete(dbsession: Session, text: str, cursor: int, *, limit: int) -> Completion:
+    """Complete a query, with the values that there are."""
+    found = query.complete(text, cursor, limit=limit)
+    options = list(found.options)
+    if found.kind == "value" and len(options) < limit:
+        values: list[query.Option] = []
+        if found.field is not None:
+            values = _existing_values(dbsession, found.field, found.prefix, limit)
+        elif found.meta in ("batch", "label"):
+            model = Batch if found.meta == "batch" else Label
+            names = sa.select(model.name).where(model.name.icontains(found.prefix, autoescape=True))
+            values = [_value_option(name, found.meta) for name in dbsession.scalars(names.order_by(model.name).limit(limit))]
+        written = {option.text for option in values}
+        options = [*values, *(option for option in options if option.text not in written)]
+    return Completion(found.kind, found.prefix, found.start, found.end, tuple(options[:limit]))
+
+
+def complete_fields(text: str, cursor: int, *, limit: int) -> Completion:
+    """Complete a list of names of elements."""
+    start = next((match.start() for match in _NAME.finditer(text) if match.start() < cursor <= match.end()), cursor)
+    end = next((match.end() for match in _NAME.finditer(text) if match.start() == start), cursor)
+    found = query.complete(text[start:cursor], cursor - start, limit=limit)
+    facts = [query.Option(name, name, help_) for name, help_ in search.FACTS.items() if cursor > start and name.startswith(text[start:cursor])]
+    fields = [
+        query.Option(option.text.removesuffix(":"), option.label.removesuffix(":"), option.help)
+        for option in found.options
+        if found.kind == "field" and option.text.removesuffix(":") not in search.FACTS
+    ]
+    return Completion("field", text[start:cursor], start, end, (*facts, *fields)[:limit])
+
+
+def _existing_values(dbsession: Session, field: query.Field, prefix: str, limit: int) -> list[query.Option]:
+    try:
+        existing = completing.complete_values(dbsession, field, prefix, limit)
+    except search.TooBroad:
+        # The query itself will say so.
+        return []
+    return [_value_option(value, f"{images:,} {LEVEL_WORDS['image'][images != 1]}") for value, images in existing if len(value) <= _LONGEST_VALUE]
+
+
+def _value_option(value: str, help_: str) -> query.Option:
+    return query.Option(query.write_value(value), value, help_)
+
+
+# --- Labels ---------------------------------------------------------------------------------------------------------
+
+
+def change_label(dbsession: Session, question: Question, name: str, *, put: bool, now: datetime) -> int:
+    """Put a label on all that a question finds, or take it off; tell on how many that changed something. Raises Mistake."""
+    with mistakes("label", name):
+        if put:
+            return labels.add_label_to_found(dbsession, name, question.node, question.level, now=now)
+        return labels.remove_label_from_found(dbsession, name, question.node, question.level)

@@ -207,6 +207,7 @@ def query(
         raise click.UsageError(f"--sort and --limit are for table and json; {kind} has all rows, in the order of import.")
     if kind == "parquet" and output is None and sys.stdout.isatty():
         raise click.UsageError("A terminal cannot show parquet; name a file with --output.")
+    written: Iterable[bytes]
     with _answers(ini, url) as answers:
         if count:
             written = [f"{answers.page(asked, size=0, after=None)['count']}\n".encode()]

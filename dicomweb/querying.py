@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 
 from dicomweb import asking, query, search
 from dicomweb.db import make_engine, work
+from dicomweb.models import Image
 from dicomweb.settings import Settings
 
 PAGE = 1000
@@ -113,12 +114,17 @@ class Local:
 
     def diff(self, one: int, other: int) -> list[dict[str, Any]]:
         """Give what differs between the headers of two images."""
-        with self._session() as dbsession:
-            first, second = (asking.find_image(dbsession, key) for key in (one, other))
-            for key, image in ((one, first), (other, second)):
+        with self._session() as dbsession, asking.mistakes("id", ""):
+            images = []
+            for key in (one, other):
+                image = dbsession.get(Image, key)
                 if image is None:
                     raise CannotAnswer(f"There is no image {key}.")
-            return asking.read_difference(dbsession, first, second)
+                images.append(image)
+            return [
+                {"path": row.path, "keyword": row.keyword, "vr": row.vr, "one": row.a, "other": row.b}
+                for row in search.diff(dbsession, *images)
+            ]
 
     @contextmanager
     def _session(self) -> Iterator[Session]:

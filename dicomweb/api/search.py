@@ -17,7 +17,7 @@ from dicomweb.api import schemas, search_schemas
 from dicomweb.api.errors import Refused
 from dicomweb.api.requests import address, checked, service
 from dicomweb.db import work
-from dicomweb.models import Image
+from dicomweb.resources import Root
 from dicomweb.security import Permission
 
 found = service("search", "/search", "Search", traverse="/search")
@@ -28,7 +28,7 @@ archive = service("search.images", "/search/images.zip", "Export images", traver
 completion = service("complete", "/complete", "Completion", traverse="/search")
 difference = service("image.diff", "/images/{id}/diff/{other}", "Difference", traverse="/images/{id}")
 
-SERVICES = (found, facets, table, archive)
+SERVICES = (found, facets, varies, table, archive, completion, difference)
 
 
 @found.get(
@@ -123,6 +123,30 @@ def list_facets(request: Any) -> dict[str, Any]:
     }
 
 
+@varies.get(
+    schema=schemas.request(search_schemas.VariesFilters),
+    validators=(checked,),
+    permission=Permission.IMAGE_READ,
+    tags=["search"],
+    operation_id="list_varying",
+    response_schemas=schemas.answers(search_schemas.Varies, "What is the same in all, and what is not."),
+)
+def list_varying(request: Any) -> dict[str, Any]:
+    """Tell of every element of a result whether it is the same in all images."""
+    began = time.perf_counter()
+    with refusing():
+        question = read_question(request.validated)
+        with asking.mistakes("q", question.text):
+            made = search.varies(request.dbsession, question.node)
+            total = search.count(request.dbsession, question.node)
+    return {
+        "count": total,
+        "constant": [_varying(one) for one in made if one.constant],
+        "varying": [_varying(one) for one in made if not one.constant],
+        "took_ms": _since(began),
+    }
+
+
 @table.get(
     schema=schemas.request(search_schemas.ExportFilters),
     validators=(checked,),
@@ -168,6 +192,63 @@ def export_images(request: Any) -> Response:
             return search.export_images(dbsession, question.node, storage)
 
         return download(request, question, export, media_type="application/zip", name="images.zip")
+
+
+@difference.get(
+    schema=schemas.request(identified="The number of the first image.", other="The number of the second image."),
+    validators=(checked,),
+    permission=Permission.IMAGE_READ,
+    tags=["search"],
+    operation_id="diff_images",
+    response_schemas=schemas.answers(search_schemas.Difference, "The elements that differ.", 404, 409),
+)
+def diff_images(request: Any) -> dict[str, Any]:
+    """Tell what differs between the headers of two images."""
+    one = request.context.image
+    try:
+        images: Any = Root(request)["images"]
+        other = images[request.matchdict["other"]].image
+    except KeyError:
+        raise Refused(404, "There is no such thing.", name="other") from None
+    try:
+        found = search.diff(request.dbsession, one, other)
+    except search.SearchError as error:
+        raise Refused(409, str(error)) from None
+    return {
+        "one": one.id,
+        "one_url": address(request, "images", one.id),
+        "other": other.id,
+        "other_url": address(request, "images", other.id),
+        "elements": [
+            {"path": row.path, "keyword": row.keyword, "vr": row.vr, "one": row.a, "other": row.b} for row in found
+        ],
+    }
+
+
+@completion.get(
+    schema=schemas.request(search_schemas.CompleteFilters),
+    validators=(checked,),
+    permission=Permission.IMAGE_READ,
+    tags=["search"],
+    operation_id="complete",
+    response_schemas=schemas.answers(search_schemas.Completion, "What could be written."),
+)
+def complete(request: Any) -> dict[str, Any]:
+    """Complete a query at the cursor: keywords, operators, and values that there are."""
+    wanted = request.validated
+    text = wanted.get("text", "")
+    cursor = min(wanted.get("cursor", len(text)), len(text))
+    if "only" in wanted:
+        made = asking.complete_fields(text, cursor, limit=wanted["limit"])
+    else:
+        made = asking.complete(request.dbsession, text, cursor, limit=wanted["limit"])
+    return {
+        "kind": made.kind,
+        "prefix": made.prefix,
+        "start": made.start,
+        "end": made.end,
+        "options": [{"text": one.text, "label": one.label, "help": one.help} for one in made.options],
+    }
 
 
 def read_question(wanted: dict[str, Any]) -> asking.Question:
@@ -239,6 +320,18 @@ def download(
     )
     response.headers["X-Total-Count"] = str(total)
     return response
+
+
+def _varying(one: search.Varying) -> dict[str, Any]:
+    return {
+        "path": one.path,
+        "keyword": one.keyword,
+        "vr": one.vr,
+        "images_count": one.images,
+        "distinct_count": one.distinct,
+        "distinct_more": one.more,
+        "examples": [text for text, _ in one.texts],
+    }
 
 
 def _page(request: Any, cursor: str | None) -> str | None:

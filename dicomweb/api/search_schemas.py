@@ -9,14 +9,13 @@ from dicomweb.api.schemas import text as words
 from dicomweb.api.types import Id, Listed, Words
 from dicomweb.asking import FORMATS, LEVELS, LONGEST_TEXT
 from dicomweb.listing import MAX_PAGE_SIZE, PAGE_SIZE
+from dicomweb.search import labels, saved
 
 # What a list in a request may name; more would be a statement no database likes.
 MOST_FACETS = 20
 MOST_VALUES = 1000
 MOST_SUGGESTIONS = 50
 MOST_TARGETS = 1000
-LONGEST_NAME = 200
-KINDS = ("batch", "study", "series", "image")
 
 
 def _query() -> colander.SchemaNode:
@@ -104,16 +103,14 @@ class CompleteFilters(Query):
 # --- Bodies ---------------------------------------------------------------------------------------------------------
 
 
-def _name(description: str, **options: object) -> colander.SchemaNode:
-    # No control characters, which no page shows and no keyboard has.
-    fits = colander.All(colander.Length(min=1, max=LONGEST_NAME), colander.Regex(r"^[^\x00-\x1f\x7f-\x9f]*[^\x00-\x20\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"))
-    return words(description, validator=fits, **options)
+def _name(description: str, longest: int, **options: object) -> colander.SchemaNode:
+    return words(description, validator=colander.Length(min=1, max=longest), **options)
 
 
 class NewSearch(Schema):
     """A search to be saved; one of the same name is replaced."""
 
-    name = _name("Its name.", example="Thin CT")
+    name = _name("Its name.", saved.LONGEST_NAME, example="Thin CT")
     query = colander.SchemaNode(
         Words(), description="The query.", missing="", validator=colander.Length(max=LONGEST_TEXT), example="Modality:CT"
     )
@@ -130,8 +127,8 @@ class NewSearch(Schema):
 class Labelling(Schema):
     """What a label is put on or taken from: things by their numbers, or all that a query finds at a level."""
 
-    label = _name("The label; a new one is made.", example="for the study of knees")
-    kind = filter_of(words("What the numbers are of.", validator=one_of(KINDS)))
+    label = _name("The label; one that is not there yet is made.", labels.LONGEST_NAME, example="knees")
+    kind = filter_of(words("What the numbers are of.", validator=one_of(labels.KINDS)))
     ids = filter_of(
         colander.SchemaNode(
             Listed(),
@@ -248,7 +245,7 @@ class Varies(Schema):
 class DifferentElement(Schema):
     """An element that two images do not have in common."""
 
-    path = words("The element; items of a sequence are numbered.", example="00080060")
+    path = words("The element; the second and further items of a sequence are numbered.", example="00080060")
     keyword = words("Its keyword; empty without one.", example="Modality")
     vr = words("Its value representation.", example="CS")
     one = words("The value of the first image; null when it has none.", nullable=True)
@@ -313,6 +310,17 @@ class Label(Schema):
 class Labelled(Schema):
     """How many a label was put on or taken from."""
 
-    label = Label()
-    changed = whole("How many of them did not have it before, or had it.")
+    label = words("The label.", example="knees")
+    changed = whole("On how many of them it was put, or from how many it was taken.")
 
+
+class SavedSearches(Schema):
+    """The searches with a name."""
+
+    results = listing(SavedSearch(name="search"), "All of them, in alphabetical order.")
+
+
+class Labels(Schema):
+    """The labels."""
+
+    results = listing(Label(name="label"), "All of them, in alphabetical order.")

@@ -14,6 +14,11 @@ MESSAGES = {
     "import": ("success", "The folder is being imported."),
     "not-importable": ("warning", "This is not a folder, or it became a batch already."),
     "saved": ("success", "The search is saved."),
+    "not-saved": ("warning", "The search was not saved: a name has at most 100 printable characters."),
+    "not-labelled": (
+        "warning",
+        "Nothing was labelled: a label has at most 64 printable characters and no minus before it, and is put on at most 100,000 at once.",
+    ),
     "forgotten": ("success", "The search is forgotten."),
     "labelled": ("success", "The label is on everything in this result."),
     "unlabelled": ("success", "The label is taken away from everything in this result."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from pyramid.view import view_config
 
 from dicomweb import asking, query, search
 from dicomweb.asking import Mistake, Question
+from dicomweb.models import SavedSearch
 from dicomweb.resources import SearchResource
+from dicomweb.search import labels, saved
 from dicomweb.security import Permission
 from dicomweb.views import SeeOther, see_other
 from dicomweb.views.messages import message
@@ -23,10 +26,10 @@ VALUES_OF_A_FACET = 10
 MOST_FACETS = 12
 # Each costs a count.
 MOST_LOOSER = 8
-ELEMENTS_SHOWN = 500
 USUAL_FACETS = "Modality,Manufacturer,BodyPartExamined,StudyDate,SliceThickness,PatientSex"
 # What narrows a search to one row of a level.
 _UIDS = {"series": "SeriesInstanceUID", "study": "StudyInstanceUID"}
+_ID = re.compile(r"[1-9][0-9]{0,17}")
 _PARTS = ("q", "level", "columns", "sort", "facets", "after")
 
 
@@ -205,14 +208,29 @@ def show_facets(context: SearchResource, request: Any) -> dict[str, Any]:
 def show_varies(context: SearchResource, request: Any) -> dict[str, Any]:
     """Show what is the same in all images of a result, and what is not."""
     place = Place.of(request.GET)
+    page: dict[str, Any] = {"place": place, "mistake": None}
     try:
         question = read_place(place)
         with asking.mistakes("q", question.text):
             found = search.varies(request.dbsession, question.node)
+            total = search.count(request.dbsession, question.node)
     except Mistake as mistake:
         request.response.status = 400
-        return {"place": place, "mistake": mistake, "sentence": "", "found": None}
-    return {"place": place, "mistake": None, "sentence": query.sentence(question.node), "found": found}
+        return {**page, "mistake": mistake}
+    elements = [(one.constant, _element(place, question, one)) for one in found]
+    return {
+        **page,
+        "sentence": query.sentence(question.node),
+        "total": total,
+        "varying": [element for constant, element in elements if not constant],
+        "constant": [element for constant, element in elements if constant],
+    }
+
+
+def _element(place: Place, question: Question, one: search.Varying) -> dict[str, Any]:
+    name = query.field_at(one.path).name
+    facets = place.address(facets=f"{name},{place['facets'] or USUAL_FACETS}")
+    return {"name": name, "vr": one.vr, "images": one.images, "distinct": one.distinct, "more": one.more, "examples": [text for text, _ in one.texts], "address": "" if one.vr == "SQ" else facets}
 
 
 def _terms(place: Place, question: Question) -> list[dict[str, str]]:
@@ -313,8 +331,84 @@ def _query_string(**parts: str) -> str:
 
 def _shelves(request: Any, place: Place) -> dict[str, Any]:
     """Give what is offered below the result: saved searches and labels."""
+    names = [label.name for label in labels.list_labels(request.dbsession)]
     return {
-        "saved": [],
+        "saved": _saved(request, counted=False),
         "counted": False,
-        "labels": [],
+        "labels": [
+            {"name": name, "address": f"/search?{urlencode({'q': f'label:{query.write_value(name)}'})}"} for name in names
+        ],
     }
+
+
+def _saved(request: Any, *, counted: bool) -> list[dict[str, Any]]:
+    now = datetime.now(UTC)
+    shown = []
+    for one in saved.list_saved(request.dbsession):
+        usual = list(search.DEFAULT_COLUMNS[one.level]) == one.columns
+        place = Place({**dict.fromkeys(_PARTS, ""), "q": one.query, "level": one.level, "columns": "" if usual else ",".join(one.columns)})
+        count, wrong = None, ""
+        if counted:
+            try:
+                with asking.mistakes("q", one.query):
+                    count = saved.count_saved(request.dbsession, one, now=now)
+            except Mistake as mistake:
+                wrong = mistake.sentence
+        shown.append({"id": one.id, "name": one.name, "address": place.address(), "count": count, "mistake": wrong})
+    return shown
+
+
+@view_config(context=SearchResource, name="saved", renderer="_saved.jinja2", permission=Permission.IMAGE_READ)
+def show_saved(context: SearchResource, request: Any) -> dict[str, Any]:
+    """Give the saved searches with what they find now, as a part of the page."""
+    return {"saved": _saved(request, counted=True)}
+
+
+@view_config(context=SearchResource, name="save", request_method="POST", permission=Permission.SEARCH_SAVE)
+def save_search(context: SearchResource, request: Any) -> SeeOther:
+    """Give a search a name."""
+    place = Place.of(request.POST)
+    try:
+        question = read_place(place)
+        with asking.mistakes("name", ""):
+            saved.save_search(
+                request.dbsession,
+                request.POST.get("name", ""),
+                question.text,
+                level=question.level,
+                columns=question.column_names,
+                now=datetime.now(UTC),
+            )
+    except Mistake:
+        return _back(request, place, "not-saved")
+    return _back(request, place, "saved")
+
+
+@view_config(context=SearchResource, name="forget", request_method="POST", permission=Permission.SEARCH_SAVE)
+def forget_search(context: SearchResource, request: Any) -> SeeOther:
+    """Forget a saved search."""
+    number = request.POST.get("id", "")
+    found = request.dbsession.get(SavedSearch, int(number)) if _ID.fullmatch(number) else None
+    if found is not None:
+        saved.delete_saved(request.dbsession, found.name)
+    return see_other(request, "/search", message="forgotten")
+
+
+@view_config(context=SearchResource, name="label", request_method="POST", permission=Permission.LABEL_CHANGE)
+def label_result(context: SearchResource, request: Any) -> SeeOther:
+    """Put a label on everything that a search finds, or take it off."""
+    place = Place.of(request.POST)
+    put = request.POST.get("do") != "remove"
+    try:
+        question = read_place(place)
+        asking.change_label(
+            request.dbsession, question, request.POST.get("label", ""), put=put, now=datetime.now(UTC)
+        )
+    except Mistake:
+        return _back(request, place, "not-labelled")
+    return _back(request, place, "labelled" if put else "unlabelled")
+
+
+def _back(request: Any, place: Place, done: str) -> SeeOther:
+    path = place.address()
+    return see_other(request, f"{path}{'&' if '?' in path else '?'}done={done}")

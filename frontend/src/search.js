@@ -32,6 +32,11 @@ class Completion {
     return !this.list.hidden;
   }
 
+  wantsFields(text) {
+    const kind = this.input.dataset.complete;
+    return kind === "fields" || (kind === "console" && /^(facet|columns)\s/.test(text));
+  }
+
   askSoon() {
     clearTimeout(this.waiting);
     this.waiting = setTimeout(() => this.ask(), WAIT_MS);
@@ -43,7 +48,7 @@ class Completion {
     const asked = ++this.asked;
     const parameters = new URLSearchParams({ cursor: String(cursor) });
     if (text) parameters.set("text", text);
-    if (this.input.dataset.complete === "fields") parameters.set("only", "fields");
+    if (this.wantsFields(text)) parameters.set("only", "fields");
     try {
       const answer = await fetch(`/api/complete?${parameters}`, { headers: { "X-Requested-With": "XMLHttpRequest" } });
       if (!answer.ok || asked !== this.asked || document.activeElement !== this.input) return;
