@@ -41,6 +41,7 @@ _ORDERED = (
 _DAYS = (("today", "this day"), ("-7d..today", "the last seven days"), ("-1m..today", "the last month"), ("-1y..today", "the last year"))
 _PRESENCE = (("exists", "is there"), ("missing", "is not there"))
 _JOINS = (("OR ", "one of the conditions holds"), ("-", "the next condition does not hold"), ("(", "conditions that belong together"))
+_NAME_CHARACTERS = 500
 _HEX = frozenset("0123456789ABCDEF")
 # Where a creator may stand without quotes.
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
@@ -180,6 +181,8 @@ def _behind_value(text: str, at: int) -> int:
 
 
 def _names(prefix: str, behind: str, limit: int) -> list[Option]:
+    if len(prefix) > _NAME_CHARACTERS:
+        return []
     head, tail = _split_last(prefix)
     if not head:
         if prefix.startswith('"'):

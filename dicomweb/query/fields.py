@@ -8,9 +8,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import NamedTuple
 
-from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
-from pydicom._private_dict import private_dictionaries
-from pydicom.datadict import get_entry
+from pydicom.datadict import DicomDictionary, RepeatersDictionary, get_entry, private_dictionaries
 
 from dicomweb.query.errors import QuerySyntaxError, shown
 

@@ -55,6 +55,8 @@ DEEPEST = 32
 
 STATUSES = ("NEW", "PROCESSING", "DONE")
 _CONDITION = "a condition such as Modality:CT, or a word"
+# A path of the index has at most 512 characters, which keywords make longer. Further on no colon is looked for.
+_NAME_CHARACTERS = 2_000
 _LARGEST_ID = 2.0**53
 _ENDS = frozenset('()"')
 # What a value of each VR looks like.
@@ -457,7 +459,8 @@ def _literal(pattern: str) -> str | None:
 def name_end(text: str, at: int) -> int | None:
     """Tell where the colon is that ends the name that begins at ``at``, None when no name does. Raises QuerySyntaxError."""
     part = at
-    while at < len(text):
+    stop = min(len(text), at + _NAME_CHARACTERS)
+    while at < stop:
         character = text[at]
         if character == ":":
             return at
