@@ -27,7 +27,7 @@ from dicomweb.query.writing import COMPARISONS, RESERVED, write_value
 
 _META_HELP = {
     "batch": "the batch, by number or name",
-    "status": "NEW, PROCESSING or DONE",
+    "status": "the status of the batch",
     "label": "a label of the image, its series, study or batch",
     "added": "when the image was added, in UTC",
     "id": "the number of the image",

@@ -212,12 +212,12 @@ def _split(name: str, position: int) -> list[_Part]:
         quoted = name[at : at + 1] == '"'
         if quoted:
             text, at = unquoted(name, at, position)
+            if name[at : at + 1] not in ("", ".", "/"):
+                raise QuerySyntaxError("After a quoted creator comes a dot", position + at, expected=". and the name of an element")
         while at < len(name) and name[at] not in "./":
             at = _behind_creator(name, at) if name[at] == "[" and is_creator_bracket(name, start, at) else at + 1
         written = name[start:at]
         parts.append(_Part(text if quoted else written, position + start, len(written), quoted))
-        if quoted and not written.endswith('"'):
-            raise QuerySyntaxError("After a quoted creator comes a dot", position + at, expected=". and the name of an element")
         if not parts[-1].text:
             raise QuerySyntaxError("A part of the name is empty", position + start, expected=_EXPECTED)
         if at == len(name):

@@ -178,8 +178,6 @@ class _Parser:
 
     def _words(self) -> Node:
         start = self.at
-        if self._next() == ":":
-            raise QuerySyntaxError("There is no name before the colon", start, 1, expected="a name such as Modality directly before it")
         value = self._value(in_range=False)
         self._count(start)
         text: str | None = value.text

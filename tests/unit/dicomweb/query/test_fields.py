@@ -1,12 +1,12 @@
 """Names of elements: keywords, tags, private ones, nested ones."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.datadict import DicomDictionary, private_dictionaries
 
 from dicomweb.headers.dictionary import path_of
-from dicomweb.query import Field, field_at, resolve
+from dicomweb.query import Field, QuerySyntaxError, field_at, resolve
 from dicomweb.query.fields import COMMON, META_NAMES, keywords, nearest, private_elements
 
 
@@ -63,12 +63,14 @@ def test_a_private_name_that_is_used_again_is_refused_with_its_tags() -> None:
     assert segments[0] in str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 0x7FFF), st.integers(0x1000, 0xFFFF), st.text(max_size=70))
 def test_the_path_of_every_private_element_can_be_written(group: int, element: int, creator: str) -> None:
     path = path_of((group * 2 + 1) << 16 | element, creator)
     assert resolve(field_at(path).name).path == path
 
 
+@settings(deadline=None)
 @given(st.integers(0, 0xFFFFFFFF))
 def test_the_path_of_every_other_element_can_be_written(tag: int) -> None:
     if not (tag >> 16 & 1 and tag & 0xFFFF >= 0x1000):
@@ -76,6 +78,7 @@ def test_the_path_of_every_other_element_can_be_written(tag: int) -> None:
         assert resolve(field_at(path).name).path == path
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_every_path_has_a_field(path: str) -> None:
     assert field_at(path).path == path
@@ -99,3 +102,25 @@ def test_every_path_has_a_field(path: str) -> None:
 )  # fmt: skip
 def test_the_nearest_name_is_guessed(name: str, meant: str | None) -> None:
     assert nearest(name, [*META_NAMES, *COMMON, *keywords()]) == meant
+
+
+@pytest.mark.parametrize(
+    ("name", "position", "message"),
+    [
+        ('"GEMS_ACQU_01"', 0, "is a private creator"),
+        ('"GEMS_ACQU_01"x.y', 14, "comes a dot"),
+        ('"GEMS_ACQU_01', 0, "never closed"),
+        (r'"a\qb".y', 2, "backslash"),
+        ("", 0, "empty"),
+    ],
+)  # fmt: skip
+def test_a_name_that_is_none_is_refused_where_it_is_wrong(name: str, position: int, message: str) -> None:
+    with pytest.raises(QuerySyntaxError) as caught:
+        resolve(name)
+    assert caught.value.position == position
+    assert message in caught.value.message
+
+
+def test_a_creator_is_quoted_with_the_escapes_of_values() -> None:
+    with pytest.raises(QuerySyntaxError, match="No private creator “a\"b”"):
+        resolve(r'"a\"b".y')

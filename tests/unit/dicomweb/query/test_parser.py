@@ -3,11 +3,11 @@
 from datetime import datetime
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydicom.datadict import DicomDictionary
 
-from dicomweb.models import IMAGE_STATUS
+from dicomweb.models import BATCH_STATUS
 from dicomweb.query import (
     DEEPEST,
     EVERYTHING,
@@ -176,8 +176,8 @@ def test_the_moments_when_an_image_was_added_are_in_the_calendar() -> None:
         parse("added:2024-02-30")
 
 
-def test_statuses_are_those_of_images() -> None:
-    assert set(STATUSES) == set(IMAGE_STATUS)
+def test_statuses_are_those_of_batches() -> None:
+    assert set(STATUSES) == set(BATCH_STATUS)
 
 
 MISTAKES: list[tuple[str, int, int, str, str | None]] = [
@@ -217,6 +217,11 @@ MISTAKES: list[tuple[str, int, int, str, str | None]] = [
     ("Modality:", 9, 0, "no value", None),
     ("(Modality:)", 10, 0, "no value", None),
     ("Modality:()", 10, 1, "no value", None),
+    ("KVP:<", 5, 0, "no value", None),
+    ("(KVP:<)", 6, 0, "no value", None),
+    ("ProcedureCodeSequence:", 22, 0, "no value", None),
+    ("GEMS_ACQU_01:1", 0, 12, "no element", None),
+    ('PatientName:a"b"', 13, 1, "in quotes", None),
     ("Modality:(CT", 9, 1, "never closed", None),
     ("Modality:(CT AND MR)", 13, 3, "A list has values", None),
     ("Modality:(CT, MR)", 12, 1, "comma", None),
@@ -307,6 +312,7 @@ def tree_or_mistake(text: str, now: datetime | None) -> Node | QuerySyntaxError:
         return error
 
 
+@settings(deadline=None)
 @given(TEXTS, st.sampled_from([NOW, None]))
 @example("x:" * 5000, None)
 @example("1234[ " * 1600, None)
@@ -322,12 +328,14 @@ def test_whatever_is_written_is_a_tree_that_can_be_said_back_or_a_mistake(text: 
         assert sentence(found).strip()
 
 
+@settings(deadline=None)
 @given(TREES)
 def test_every_tree_can_be_written(node: Node) -> None:
     assert parse(unparse(node), now=NOW) == node
     assert sentence(node).strip()
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["", "Modality:", "Modality:(", '"']), st.integers(1, 3000), st.sampled_from(FRAGMENTS))
 def test_repetition_is_answered(lead: str, times: int, fragment: str) -> None:
     found = tree_or_mistake((lead + fragment * times)[:MOST_CHARACTERS], NOW)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dicomweb.query import And, Not, Or, Term, Text, Words, field_at, parse, sentence, unparse, write_value
+from dicomweb.query import And, Not, Or, Term, Text, Words, any_of, field_at, parse, sentence, unparse, write_value
 from tests.unit.dicomweb.query.strategies import NOW
 
 
@@ -72,9 +72,14 @@ def test_what_no_query_can_have_is_not_written() -> None:
         write_value("\ud800")
 
 
+def test_one_of_nothing_is_no_query() -> None:
+    with pytest.raises(ValueError, match="no condition"):
+        any_of([])
+
+
 def test_trees_made_by_hand_are_said_and_written_too() -> None:
     a, b = Term(field_at("00080060"), Text("a b")), Words("b")
     tree = And((Or((a, And((b, a)))), Not(Not(b))))
     assert unparse(tree) == '(Modality:"a b" OR b Modality:"a b") --b'
-    assert sentence(tree) == "(either Modality is “a b” or (some text contains “b” and Modality is “a b”)) and not (not b)".replace("not (not b)", "not (no text contains “b”)")
+    assert sentence(tree) == "(either Modality is “a b” or (some text contains “b” and Modality is “a b”)) and not (no text contains “b”)"
     assert unparse(Term(field_at("00080060"), Text("a\\b*", wildcards=True))) == r'Modality:"a\\b*"'
