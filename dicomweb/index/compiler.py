@@ -16,8 +16,9 @@ PostgreSQL would merge them and walk over all images.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from dicomweb.index.dialect import Dialect, containing, dialect_of, matching
@@ -81,6 +82,7 @@ class Compiler:
         self._fields = _known_fields(dbsession, {bound_path(leaf.path) for leaf in leaves(expression) if isinstance(leaf, PathLeaf)})
         self._tables: dict[str, Sql] = {}
         self._whole_tables: dict[int, Sql] = {}
+        self._selects: dict[int, Sql] = {}
         self.expression = self._simplified(expression)
 
     def find(self, expression: Expression | None = None) -> None:
@@ -158,12 +160,12 @@ class Compiler:
     def _select_whole(self, leaf: Leaf) -> Sql:
         match leaf:
             case OfBatches(batch_ids):
-                return sql("SELECT id FROM header_group WHERE batch_id IN ({ids})", ids=embedded(self._dbsession, batch_ids))
+                return sql("SELECT id FROM header_group WHERE batch_id IN ({ids})", ids=self._given(batch_ids))
             case OfSeries(series_ids):
                 return sql(
                     "SELECT s.group_id AS id FROM group_series s WHERE s.series_id IN ({ids}) AND NOT EXISTS "
                     "(SELECT 1 FROM group_series o WHERE o.group_id = s.group_id AND o.series_id NOT IN ({ids}))",
-                    ids=embedded(self._dbsession, series_ids),
+                    ids=self._given(series_ids),
                 )
             case OfImages():
                 return sql("SELECT id FROM header_group WHERE FALSE")
@@ -228,7 +230,7 @@ class Compiler:
             case OfBatches():
                 return sql("SELECT id FROM header_group WHERE FALSE")
             case OfSeries(series_ids):
-                return sql("SELECT group_id FROM group_series WHERE series_id IN ({ids})", ids=embedded(self._dbsession, series_ids))
+                return sql("SELECT group_id FROM group_series WHERE series_id IN ({ids})", ids=self._given(series_ids))
             case OfImages():
                 return sql("SELECT group_id FROM ({keys}) k", keys=self._given_keys(leaf))
         return sql("SELECT c.group_id FROM group_column c WHERE {zone}", zone=self._zone(leaf))
@@ -239,7 +241,7 @@ class Compiler:
             case OfBatches():
                 return sql("SELECT id AS key, id AS group_id FROM part WHERE FALSE")
             case OfSeries(series_ids):
-                return sql("{images} WHERE i.series_id IN ({ids})", images=images_of(sql("part")), ids=embedded(self._dbsession, series_ids))
+                return sql("{images} WHERE i.series_id IN ({ids})", images=images_of(sql("part")), ids=self._given(series_ids))
             case OfImages():
                 return sql("SELECT key, group_id FROM ({keys}) k WHERE group_id IN (SELECT id FROM part)", keys=self._given_keys(leaf))
             case Between():
@@ -286,8 +288,14 @@ class Compiler:
             "SELECT header_key AS key, header_key >> {bits} AS group_id FROM promoted_number WHERE {ends}", bits=sql(str(_BITS)), ends=ends
         )
 
+    def _given(self, select: sa.Select[Any]) -> Sql:
+        """Make a piece of a select that a leaf was given, once for all its uses."""
+        if id(select) not in self._selects:
+            self._selects[id(select)] = embedded(self._dbsession, select)
+        return self._selects[id(select)]
+
     def _given_keys(self, leaf: OfImages) -> Sql:
-        keys = embedded(self._dbsession, leaf.header_keys)
+        keys = self._given(leaf.header_keys)
         name = sql(next(iter(leaf.header_keys.selected_columns)).name)
         return sql("SELECT {name} AS key, {name} >> {bits} AS group_id FROM ({keys}) s", name=name, bits=sql(str(_BITS)), keys=keys)
 

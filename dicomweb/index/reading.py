@@ -83,10 +83,10 @@ def read_smallest(dbsession: Session, header_keys: Collection[int], path: str) -
     wanted: dict[int, list[int]] = defaultdict(list)
     for key in header_keys:
         wanted[key // GROUP_SIZE].append(key % GROUP_SIZE)
-    bounds = {"field": sql("(SELECT id FROM field WHERE path = {path})", path=bound_path(path)), "among": dialect.one_of(sql("w.group_id"), list(wanted))}
-    common: dict[int, tuple[float | None, str]] = {}
     if not wanted:
         return {}
+    bounds = {"field": sql("(SELECT id FROM field WHERE path = {path})", path=bound_path(path)), "among": dialect.one_of(sql("w.group_id"), list(wanted))}
+    common: dict[int, tuple[float | None, str]] = {}
     shared = sql(
         "SELECT w.group_id, h.number, h.folded FROM group_header w JOIN header h ON h.id = w.header_id WHERE w.field_id = {field} AND {among}", **bounds
     )

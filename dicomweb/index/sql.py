@@ -19,6 +19,10 @@ from sqlalchemy.orm import Session
 _NAMED = {"sqlite": sqlite.dialect(paramstyle="named"), "postgresql": postgresql.dialect(paramstyle="named")}
 
 
+# A value in the text of a compiled select, with the cast that PostgreSQL is given of some types in a way ``sa.text`` cannot read.
+_BOUND = re.compile(r":(\w+)(?:::([A-Z]+(?: PRECISION| WITH TIME ZONE)?(?:\[\])?))?")
+
+
 class _Value(NamedTuple):
     value: Any
     type: sa.types.TypeEngine[Any] | None
@@ -89,12 +93,12 @@ def embedded(dbsession: Session, select: sa.Select[Any]) -> Sql:
     """Make a piece of a SQLAlchemy select."""
     compiled = select.compile(dialect=_NAMED[dbsession.get_bind().dialect.name])
     parts: list[str | _Value] = []
-    for place, part in enumerate(re.split(r":(\w+)", str(compiled))):
-        if place % 2 == 0:
-            parts.append(part)
-        else:
-            bound = compiled.binds[part]
-            parts.append(_Value(compiled.params[part], bound.type))
+    pieces = iter(_BOUND.split(str(compiled)))
+    parts.append(next(pieces))
+    for name, type_, text in zip(pieces, pieces, pieces, strict=True):
+        value = _Value(compiled.params[name], compiled.binds[name].type)
+        parts += ("CAST(", value, f" AS {type_})") if type_ else (value,)
+        parts.append(text)
     return Sql(parts)
 
 

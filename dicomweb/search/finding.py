@@ -95,7 +95,7 @@ def find(
     expression = compile_query(dbsession, node)
     place = _read_cursor(after, level, order)
     total = count_found(dbsession, expression, level)
-    if [column.name for column, _ in order] in ([], ["added"]):
+    if _is_import_order(order):
         newest_first = bool(order) and order[0][1]
         ids, before, behind = _page(dbsession, expression, level, size, place, newest_first=newest_first)
         places = [Place((), id_) for id_ in ids]
@@ -240,6 +240,10 @@ def _printable(path: str) -> str:
     return path.encode("utf-8", "replace").decode() if not path.isascii() else path
 
 
+def _is_import_order(order: Sequence[tuple[Column, bool]]) -> bool:
+    return [column.name for column, _ in order] in ([], ["added"])
+
+
 def _fingerprint(level: str, order: Sequence[tuple[Column, bool]]) -> str:
     said = orjson.dumps([level, [[column.path or column.name, descending] for column, descending in order]])
     return hashlib.blake2b(said, digest_size=6).hexdigest()
@@ -256,7 +260,7 @@ def _read_cursor(cursor: str | None, level: str, order: Sequence[tuple[Column, b
     try:
         match orjson.loads(base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))):
             case [str(mark), bool(backwards), int(id_), list(values)] if (
-                mark == _fingerprint(level, order) and -1 <= id_ <= _LAST and Place.is_valid(values, len(order))
+                mark == _fingerprint(level, order) and -1 <= id_ <= _LAST and Place.is_valid(values, 0 if _is_import_order(order) else len(order))
             ):
                 return Place(tuple(tuple(value) for value in values), id_), backwards
     except (ValueError, binascii.Error):
