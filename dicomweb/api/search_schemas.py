@@ -119,7 +119,7 @@ class NewSearch(Schema):
         Listed(),
         colander.SchemaNode(Words(), name="column"),
         description="Names of columns; the usual ones of the level when there are none.",
-        missing=(),
+        missing=[],
         example=["PatientID"],
     )
 
@@ -140,7 +140,10 @@ class Labelling(Schema):
     )
     query = filter_of(
         colander.SchemaNode(
-            Words(), description="Instead of kind and ids: a query.", validator=colander.Length(max=LONGEST_TEXT)
+            Words(),
+            description="Instead of kind and ids: a query; * is everything.",
+            validator=colander.Length(min=1, max=LONGEST_TEXT),
+            example="Modality:CT",
         )
     )
     level = _level()

@@ -60,7 +60,7 @@ class Standing:
         return urlencode({name: value for name, value in given.items() if value})
 
 
-@view_config(context=ConsoleResource, renderer="console.jinja2", permission=Permission.IMAGE_READ)
+@view_config(context=ConsoleResource, request_method="GET", renderer="console.jinja2", permission=Permission.IMAGE_READ)
 def show_console(context: ConsoleResource, request: Any) -> dict[str, Any]:
     """Show the console; without a script with the answer to one line."""
     standing = Standing.of(request.GET)
@@ -69,7 +69,9 @@ def show_console(context: ConsoleResource, request: Any) -> dict[str, Any]:
     return {"answer": answer, "standing": answer["standing"] if answer else standing, "commands": COMMANDS}
 
 
-@view_config(context=ConsoleResource, name="answer", renderer="_answer.jinja2", permission=Permission.IMAGE_READ)
+@view_config(
+    context=ConsoleResource, name="answer", request_method="GET", renderer="_answer.jinja2", permission=Permission.IMAGE_READ
+)
 def show_answer(context: ConsoleResource, request: Any) -> dict[str, Any]:
     """Give the answer to one line, as a part of the page."""
     line = request.GET.get("line", "").strip()
