@@ -43,6 +43,13 @@ def test_everybody_can_use_the_pages(page: Page, address: str, session: Browser,
         assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0, path
 
 
+def test_everybody_can_use_the_page_of_an_empty_database(page: Page, address: str) -> None:
+    for path in ("/search", "/search?q=Modality:CT"):
+        page.goto(f"{address}{path}")
+        expect(page.get_by_text("There are no images yet")).to_be_visible()
+        assert violations(page) == []
+
+
 class TestCompletion:
     def test_keys_choose_a_keyword_and_then_a_value(self, page: Page, address: str, imported: int) -> None:
         page.goto(f"{address}/search")
