@@ -1,4 +1,4 @@
-"""Answers to expressions: counts, pages, keys, facets, series. Each takes two statements, whatever is asked."""
+"""Answers to expressions: counts, pages, keys, facets, series. Each takes two statements, three for large expressions."""
 
 from __future__ import annotations
 

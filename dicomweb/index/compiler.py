@@ -51,6 +51,8 @@ from dicomweb.models import GROUP_SIZE
 
 # When more groups than this are to be opened, promoted rows are cheaper than columns.
 MANY_GROUPS = 400
+# Of an expression with more leaves the candidates are found by a statement of their own.
+AT_ONCE = 3
 # How many rows of a field are counted to see where most of its values are.
 _SAMPLE = 200
 
@@ -101,8 +103,28 @@ class Compiler:
                 must=self._must(expression), may=self._may(expression), groups=groups,
             ),
         )  # fmt: skip
+        if sum(1 for _ in leaves(expression)) > AT_ONCE:
+            self._settle_candidates()
         self.add_table("part", sql("SELECT id FROM candidates WHERE NOT must"))
         self.add_table("hits", self._hits(expression))
+
+    def _settle_candidates(self) -> None:
+        """Ask for the candidates now and name them by their ids in the rest of the statement.
+
+        SQLite reads every named table again wherever it is used, and what is opened uses the candidates once a leaf: the time
+        it takes to read a statement would grow with the square of the leaves, to seconds, before it is run at all.
+        """
+        must: list[int] = []
+        part: list[int] = []
+        for id_, is_whole in self._dbsession.execute(self.statement(sql("SELECT id, must FROM candidates")).statement()):
+            (must if is_whole else part).append(id_)
+        groups = [
+            sql("SELECT g.id, g.images, {value} AS must FROM header_group g WHERE {among}", value=sql(value), among=self.dialect.one_of(sql("g.id"), ids))
+            for value, ids in (("TRUE", must), ("FALSE", part))
+            if ids
+        ]
+        nothing = sql("SELECT g.id, g.images, TRUE AS must FROM header_group g WHERE FALSE")
+        self.add_table("candidates", joined(" UNION ALL ", groups or [nothing]))
 
     def add_table(self, name: str, select: Sql) -> Sql:
         """Name a select for the rest of the statement."""

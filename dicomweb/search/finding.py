@@ -6,7 +6,8 @@ says, and how many there are.
 *Order.* The order of import (header key; series and study ids) is cheap at any size, forwards and backwards, and so is the
 newest first (``sort=[("added", True)]``). Any other column is sorted exactly too, but all rows have to be looked at for
 every page; above MOST_SORTED rows that is refused. A page begins behind the last row of the page before (keyset), so images that
-arrive meanwhile neither repeat nor hide a row that was there.
+arrive meanwhile neither repeat nor hide a row that was there. (Sorted by values, a series or study moves when another of its
+images becomes the first.)
 """
 
 from __future__ import annotations

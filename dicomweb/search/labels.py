@@ -106,7 +106,8 @@ def _link(dbsession: Session, name: str, kind: str, ids: sa.Select[Any], *, now:
     insert = postgresql.insert if dbsession.get_bind().dialect.name == "postgresql" else sqlite.insert
     # SQLite takes ON for part of a join unless there is a WHERE before it.
     rows = sa.select(sa.literal(label_id, sa.BigInteger), found.c.id).where(found.c.id.is_not(None))
-    result: Any = dbsession.execute(insert(LabelLink).from_select(["label_id", column], rows).on_conflict_do_nothing())
+    linking = insert(LabelLink).from_select(["label_id", column], rows).on_conflict_do_nothing()
+    result: Any = dbsession.execute(linking, execution_options={"preserve_rowcount": True})
     return result.rowcount
 
 
