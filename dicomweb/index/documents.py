@@ -12,8 +12,7 @@ separate the parts, as JSON has none of them outside of its strings and only esc
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -28,7 +27,6 @@ _MARKED = b'"BulkDataURI":' + orjson.dumps(MARK)[:-1]
 _SECTION, _ENTRY, _CELL = b"\x1d", b"\x1e", b"\x1f"
 # What the tag takes of an element: "00080060":
 _TAG = slice(1, 9)
-_ANY_TAG = re.compile(rb'"([0-9A-F]{8})":')
 _VALUE = slice(11, None)
 
 
@@ -53,21 +51,6 @@ class Document(NamedTuple):
         built = b"{" + b",".join(parts) + b"}"
         return built.replace(_MARKED, b'"BulkDataURI":"' + bulk_prefix) if self.has_bulk_data else built
 
-    def pick(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Any, Sequence[bytes]]]:
-        """Give the elements whose tag (8 hexadecimal digits) is wanted, file meta included: tag, element, cells.
-
-        The element, parsed, when all images share it; else None, and one cell an image, empty where the image has none.
-        """
-        for head, cells in (*self.meta, *self.elements):
-            if cells is not None:
-                if wanted(tag := head[_TAG].decode()):
-                    yield tag, None, cells
-            elif any(wanted(found[1].decode()) for found in _ANY_TAG.finditer(head)):
-                # Only a whole parse tells where an element ends, and that a tag is not within another one.
-                for tag, element in orjson.loads(b"{" + head + b"}").items():
-                    if wanted(tag):
-                        yield tag, element, ()
-
     def file_meta(self, ordinal: int) -> dict[str, bytes]:
         """Give the elements of the file meta group of one image: tag -> DICOM JSON element."""
         parts = [head if cells is None else head + cells[ordinal] for head, cells in self.meta if cells is None or cells[ordinal]]
@@ -88,6 +71,38 @@ def open_document(document: bytes) -> Document:
     raw = zstandard.decompress(document)
     series_ids, meta, elements = raw.split(_SECTION)
     return Document(orjson.loads(series_ids), _split(meta), _split(elements), _MARKED in elements)
+
+
+class Picked(NamedTuple):
+    """Some elements of all images: those that all share, parsed, and the cells of the others, empty where an image has none."""
+
+    series_ids: list[int | None]
+    shared: dict[str, Any]
+    varying: dict[str, Sequence[bytes]]
+
+
+def pick(document: bytes, tags: Collection[str], groups: Collection[str] = ()) -> Picked:
+    """Read the elements with these tags, and all of these groups (4 hexadecimal digits), file meta included.
+
+    Nothing else is taken apart, so this takes a fraction of the time of ``open_document``.
+    """
+    series_ids, *sections = zstandard.decompress(document).split(_SECTION)
+    wanted = set(tags)
+    starts = [b'"%s":' % tag.encode() for tag in tags] + [b'"%s' % group.encode() for group in groups]
+    shared: dict[str, Any] = {}
+    varying: dict[str, Sequence[bytes]] = {}
+    for section in sections:
+        for entry in section.split(_ENTRY) if section else ():
+            if _CELL in entry:
+                tag = entry[_TAG].decode()
+                if tag in wanted or tag[:4] in groups:
+                    varying[tag] = entry.split(_CELL)[1:]
+            elif any(start in entry for start in starts):
+                # Only a whole parse tells where an element ends, and that a tag is not within another one.
+                for tag, element in orjson.loads(b"{" + entry + b"}").items():
+                    if tag in wanted or tag[:4] in groups:
+                        shared[tag] = element
+    return Picked(orjson.loads(series_ids), shared, varying)
 
 
 def without(document: bytes, ordinals: Collection[int]) -> bytes:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from dicomweb.index.dialect import Dialect, dialect_of, matching
-from dicomweb.index.documents import Document, open_document
+from dicomweb.index.documents import Document, open_document, pick
 from dicomweb.index.sql import Sql, joined, sql
 from dicomweb.index.values import LAST, PREFIX, bound_path, fold
 from dicomweb.models import GROUP_SIZE, GroupDocument
@@ -58,20 +58,16 @@ def read_meta(dbsession: Session, header_keys: Collection[int]) -> dict[int, dic
     return {key: document.file_meta(ordinal) for key, ordinal, document in _documents(dbsession, header_keys)}
 
 
-def read_elements(dbsession: Session, header_keys: Collection[int], wanted: Callable[[str], bool]) -> Iterator[GroupElements]:
-    """Give those elements of some images whose top-level tag is wanted, file meta included, group by group.
+def read_elements(
+    dbsession: Session, header_keys: Collection[int], tags: Collection[str], groups: Collection[str] = ()
+) -> Iterator[GroupElements]:
+    """Give some top-level elements of some images, those with these tags and all of these groups, file meta included.
 
     Many times as fast as ``read_headers``, because nothing else is parsed. Keys that are not indexed are left out.
     """
-    for group_id, ordinals, document in _opened(dbsession, header_keys):
-        shared: dict[str, Any] = {}
-        varying: dict[str, Sequence[bytes]] = {}
-        for tag, element, cells in document.pick(wanted):
-            if element is not None:
-                shared[tag] = element
-            else:
-                varying[tag] = cells
-        yield GroupElements(group_id * GROUP_SIZE, ordinals, shared, varying)
+    for group_id, ordinals, packed in _packed(dbsession, header_keys):
+        series_ids, shared, varying = pick(packed, tags, groups)
+        yield GroupElements(group_id * GROUP_SIZE, _there(ordinals, series_ids), shared, varying)
 
 
 def read_smallest(dbsession: Session, header_keys: Collection[int], path: str) -> dict[int, tuple[float | None, str]]:
@@ -235,18 +231,21 @@ def _for_each(select: str, field_ids: Sequence[int]) -> sa.TextClause:
 
 
 def _documents(dbsession: Session, header_keys: Collection[int]) -> Iterator[tuple[int, int, Document]]:
-    for group_id, ordinals, document in _opened(dbsession, header_keys):
-        for ordinal in ordinals:
+    for group_id, ordinals, packed in _packed(dbsession, header_keys):
+        document = open_document(packed)
+        for ordinal in _there(ordinals, document.series_ids):
             yield group_id * GROUP_SIZE + ordinal, ordinal, document
 
 
-def _opened(dbsession: Session, header_keys: Collection[int]) -> Iterator[tuple[int, list[int], Document]]:
-    """Open the documents of some images, and tell which of their ordinals are wanted and there."""
+def _packed(dbsession: Session, header_keys: Collection[int]) -> Iterator[tuple[int, list[int], bytes]]:
+    """Give the documents of some images, and the ordinals of these."""
     wanted: dict[int, list[int]] = defaultdict(list)
     for key in header_keys:
         wanted[key // GROUP_SIZE].append(key % GROUP_SIZE)
     found = sa.select(GroupDocument.group_id, GroupDocument.document).where(dialect_of(dbsession).within(GroupDocument.group_id, wanted))
     for group_id, packed in dbsession.execute(found):
-        document = open_document(packed)
-        there = len(document.series_ids)
-        yield group_id, [ordinal for ordinal in wanted[group_id] if ordinal < there and document.series_ids[ordinal] is not None], document
+        yield group_id, wanted[group_id], packed
+
+
+def _there(ordinals: Sequence[int], series_ids: Sequence[int | None]) -> list[int]:
+    return [ordinal for ordinal in ordinals if ordinal < len(series_ids) and series_ids[ordinal] is not None]

@@ -86,7 +86,7 @@ def read_values(
     split = {path: path.split("/") for path in paths}
     public = {parts[0] for parts in split.values() if "[" not in parts[0]}
     private = {parts[0][:4] for parts in split.values() if "[" in parts[0]}
-    for group in index.read_elements(dbsession, header_keys, lambda tag: tag in public or tag[:4] in private):
+    for group in index.read_elements(dbsession, header_keys, public, private):
         yield from _values_of_group(group, split, longest)
 
 
