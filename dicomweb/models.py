@@ -216,6 +216,7 @@ class Image(Base):
     __table_args__ = (
         sa.Index("ix_image_batch_id_id", "batch_id", "id"),
         sa.Index("ix_image_sop_instance_uid_version", "sop_instance_uid", "version", unique=True),
+        sa.Index("ix_image_added_at_header_key", "added_at", "header_key"),
         sa.Index(
             "ix_image_open",
             "status",

@@ -1,4 +1,4 @@
-"""Saved searches and labels.
+"""Saved searches, labels, and images by the time they were added.
 
 Types are spelled out and not imported from the models, so that this file keeps meaning what it meant when it was written.
 """
@@ -59,9 +59,11 @@ def upgrade() -> None:
     op.create_index(op.f("ix_label_link_label_id"), "label_link", ["label_id"], unique=False)
     for target in targets:
         op.create_index(f"ix_label_link_{target}_id", "label_link", [f"{target}_id", "label_id"], unique=True)
+    op.create_index("ix_image_added_at_header_key", "image", ["added_at", "header_key"], unique=False)
 
 
 def downgrade() -> None:
+    op.drop_index("ix_image_added_at_header_key", table_name="image")
     op.drop_table("label_link")
     op.drop_table("label")
     op.drop_table("saved_search")

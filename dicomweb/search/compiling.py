@@ -99,8 +99,6 @@ def _batch(dbsession: Session, test: query.Test) -> index.Expression:
             return index.OfBatches(sa.select(Batch.id).where(dialect_of(dbsession).within(Batch.id, ids))) if ids else _NOBODY
         case query.Range():
             return index.OfBatches(sa.select(Batch.id).where(*_numbers(Batch.id, test)))
-        case query.Exists():
-            return index.everything()
     return _NOBODY
 
 
@@ -142,19 +140,26 @@ def _label(dbsession: Session, test: query.Test) -> index.Expression:
 
 
 def _added(dbsession: Session, test: query.Test) -> index.Expression:
-    """Compile ``added:``: when the image was imported, in UTC."""
-    del dbsession
-    match test:
-        case query.Range(low, high, low_open, high_open):
-            bounds: list[sa.ColumnElement[bool]] = [Image.header_key.is_not(None)]
-            if low is not None:
-                bounds.append(Image.added_at > moment(low) if low_open else Image.added_at >= moment(low))
-            if high is not None:
-                bounds.append(Image.added_at < moment(high) if high_open else Image.added_at <= moment(high))
-            return index.OfImages(sa.select(Image.header_key).where(*bounds))
-        case query.Exists():
-            return index.everything()
-    return _NOBODY
+    """Compile ``added:``: when the image was imported, in UTC; by the images within or by those without, whichever are fewer."""
+    if not isinstance(test, query.Range):
+        return _NOBODY
+    within: list[sa.ColumnElement[bool]] = [Image.added_at.is_not(None)]
+    without: list[sa.ColumnElement[bool]] = [Image.added_at.is_(None)]
+    if test.low is not None:
+        low = moment(test.low)
+        within.append(Image.added_at > low if test.low_open else Image.added_at >= low)
+        without.append(Image.added_at <= low if test.low_open else Image.added_at < low)
+    if test.high is not None:
+        high = moment(test.high)
+        within.append(Image.added_at < high if test.high_open else Image.added_at <= high)
+        without.append(Image.added_at >= high if test.high_open else Image.added_at > high)
+    is_indexed = Image.header_key.is_not(None)
+    inside, outside = sa.and_(is_indexed, *within), sa.and_(is_indexed, sa.or_(*without))
+    counts = sa.select(*(sa.select(sa.func.count()).select_from(Image).where(side).scalar_subquery() for side in (inside, outside)))
+    number_inside, number_outside = dbsession.execute(counts).one()
+    if number_inside <= number_outside:
+        return index.OfImages(sa.select(Image.header_key).where(inside))
+    return index.Not(index.OfImages(sa.select(Image.header_key).where(outside)))
 
 
 def _id(dbsession: Session, test: query.Test) -> index.Expression:
@@ -165,8 +170,6 @@ def _id(dbsession: Session, test: query.Test) -> index.Expression:
             wanted: list[sa.ColumnElement[bool]] = [Image.id == int(pattern)]
         case query.Range():
             wanted = _numbers(Image.id, test)
-        case query.Exists():
-            return index.everything()
         case _:
             return _NOBODY
     return index.OfImages(sa.select(Image.header_key).where(Image.header_key.is_not(None), *wanted))

@@ -82,7 +82,7 @@ def matches(node: query.Node, known: Known) -> bool:
         case query.Meta("id", query.Range() as test):
             return within(test, known.image_id)
         case query.Meta("added", query.Range() as test):
-            return known.added is not None and within(test, float(f"{known.added:%Y%m%d%H%M%S}"))
+            return known.added is not None and within(test, float(f"{known.added:%Y%m%d%H%M%S.%f}"))
     raise TypeError(node)
 
 
