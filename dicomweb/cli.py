@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+import orjson
 
 from dicomweb.settings import SETTINGS, Setting, SettingError, Settings
+
+if TYPE_CHECKING:
+    from dicomweb.asking import Mistake
+    from dicomweb.querying import Answers
 
 # The commands import what they need when they run: --help answers at once, and Ctrl-C in the first moments finds
 # the handlers of main() already in place.
@@ -115,6 +124,198 @@ def health(ini: Path, program: str) -> None:
     if text := complaint(settings, program, now=datetime.now(UTC)):
         raise click.ClickException(text)
     click.echo(f"The {program} {'are' if program == 'workers' else 'is'} alive.")
+
+
+def _reached(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say who is asked."""
+    return click.option("--url", help="Ask the server at this address, such as http://127.0.0.1:6543, and not the database.")(function)
+
+
+@contextmanager
+def _answers(ini: Path, url: str | None) -> Iterator[Answers]:
+    """Give who is asked; end the command with a sentence when there is no answer."""
+    settings = load(ini)
+    from dicomweb import asking, querying
+
+    def password() -> str:
+        text: str = settings["lockdown.password"] or click.prompt("Password", hide_input=True, err=True)
+        return text
+
+    try:
+        answers = querying.Remote(url, password) if url else querying.Local(settings)
+        try:
+            yield answers
+        finally:
+            answers.close()
+    except querying.CannotAnswer as error:
+        raise click.ClickException(str(error)) from None
+    except asking.Mistake as mistake:
+        raise click.ClickException(explained(mistake)) from None
+
+
+def explained(mistake: Mistake) -> str:
+    """Say what is wrong with a question, and mark where."""
+    from dicomweb.querying import printable
+
+    lines = [mistake.sentence]
+    if mistake.position is not None and mistake.text and "\n" not in mistake.text:
+        before = printable(mistake.text[: mistake.position])
+        marked = printable(mistake.text[mistake.position : mistake.position + mistake.length])
+        lines += [f"  {printable(mistake.text)}", f"  {' ' * len(before)}{'^' * max(1, len(marked))}"]
+    if mistake.expected:
+        lines.append(f"Expected: {mistake.expected}.")
+    if mistake.suggestion:
+        lines.append(f"Did you mean {mistake.suggestion}?")
+    return "\n".join(lines)
+
+
+@commands.command()
+@click.argument("text", default="")
+@click.option("--level", type=click.Choice(["image", "series", "study"]), default="image", help="What is found.")
+@click.option("--columns", default="", help="Keywords or tags, separated by commas.")
+@click.option("--sort", default="", help="Columns to order by, separated by commas; with a minus the largest first.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["table", "csv", "tsv", "json", "ndjson", "parquet"]),
+    default="table",
+    help="The form of the answer; csv, tsv, ndjson and parquet are streamed, in the order of import.",
+)
+@click.option("--limit", type=click.IntRange(1), help="So many rows of a table or of json at most; a table has 100 of itself.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The file to write; else the answer is printed.")
+@click.option("--count", is_flag=True, help="Only tell how many there are.")
+@click.option("--facet", "facets", multiple=True, metavar="KEYWORD", help="Count the values of an element; may be repeated.")
+@_reached
+@click.pass_obj
+def query(
+    ini: Path,
+    text: str,
+    level: str,
+    columns: str,
+    sort: str,
+    kind: str,
+    limit: int | None,
+    output: Path | None,
+    count: bool,
+    facets: tuple[str, ...],
+    url: str | None,
+) -> None:
+    """Find images, series or studies: dicomweb query 'Modality:CT SliceThickness:<1'. The language is that of docs/search.md."""
+    asked = {"q": text, "level": level, "columns": columns, "sort": sort}
+    streamed = kind in ("csv", "tsv", "ndjson", "parquet")
+    if streamed and (sort or limit):
+        raise click.UsageError(f"--sort and --limit are for table and json; {kind} has all rows, in the order of import.")
+    if kind == "parquet" and output is None and sys.stdout.isatty():
+        raise click.UsageError("A terminal cannot show parquet; name a file with --output.")
+    written: Iterable[bytes]
+    with _answers(ini, url) as answers:
+        if count:
+            written = [f"{answers.page(asked, size=0, after=None)['count']}\n".encode()]
+        elif facets:
+            written = _facets(answers.facets(asked, ",".join(facets), 100), kind)
+        elif streamed:
+            written = answers.export(asked, kind)
+        elif kind == "json":
+            written = _json(answers, asked, limit)
+        else:
+            written = _table(answers, asked, limit or 100)
+        _write(written, output)
+
+
+@commands.command()
+@click.argument("one", type=click.IntRange(1))
+@click.argument("other", type=click.IntRange(1))
+@click.option("--format", "kind", type=click.Choice(["table", "json"]), default="table", help="The form of the answer.")
+@_reached
+@click.pass_obj
+def diff(ini: Path, one: int, other: int, kind: str, url: str | None) -> None:
+    """Tell what differs between the headers of two images, named by their numbers."""
+    with _answers(ini, url) as answers:
+        found = answers.diff(one, other)
+        if kind == "json":
+            _write([orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)], None)
+            return
+        from dicomweb.querying import tabulate
+
+        rows = [
+            (row["path"], row["keyword"], row["vr"], *("–" if text is None else text for text in (row["one"], row["other"])))
+            for row in found
+        ]
+        if rows:
+            heads = ("Path", "Keyword", "VR", f"Image {one}", f"Image {other}")
+            _write((f"{line}\n".encode() for line in tabulate(heads, rows)), None)
+        else:
+            click.echo("The headers are the same.")
+
+
+def _table(answers: Answers, asked: dict[str, str], limit: int) -> Iterator[bytes]:
+    from dicomweb.querying import pages, tabulate
+
+    rows: list[list[str]] = []
+    for page in pages(answers, asked, most=limit):
+        names = [column["name"] for column in page["columns"]]
+        rows += [[str(row["id"]), *(row["values"].get(name, "") for name in names)] for row in page["results"]]
+    for line in tabulate([asked["level"], *names], rows, right=(0,)):
+        yield f"{line}\n".encode()
+    more = f", of which these are the first {len(rows):,}" if page["count"] > len(rows) else ""
+    yield f"{page['count']:,} found{more}.\n".encode()
+
+
+def _json(answers: Answers, asked: dict[str, str], limit: int | None) -> Iterator[bytes]:
+    from dicomweb.querying import pages
+
+    first = True
+    for page in pages(answers, asked, most=limit):
+        if first:
+            head = {name: page[name] for name in ("count", "query", "sentence", "level")}
+            yield orjson.dumps(head)[:-1] + b',"results":['
+        for row in page["results"]:
+            yield (b"\n" if first else b",\n") + orjson.dumps({"id": row["id"], **row["values"]})
+            first = False
+    yield b"]}\n"
+
+
+def _facets(found: list[dict[str, Any]], kind: str) -> Iterator[bytes]:
+    from dicomweb.querying import tabulate
+
+    if kind in ("json", "ndjson"):
+        yield orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        return
+    for facet in found:
+        rows = [(value["text"] or "(empty)", f"{value['count']:,}") for value in facet["values"]]
+        rows += [("(more values)", "")] if facet["more"] else []
+        rows += [("(without it)", f"{facet['missing']:,}")] if facet["missing"] else []
+        for line in tabulate((facet["keyword"] or facet["path"], f"of {facet['total']:,}"), rows, right=(1,)):
+            yield f"{line}\n".encode()
+        yield b"\n"
+
+
+def _write(written: Iterable[bytes], output: Path | None) -> None:
+    """Write an answer; a file that could not be written to its end is not left behind."""
+    if output is None:
+        try:
+            for chunk in written:
+                sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            # The reader, such as head, has seen enough; Python would complain once more when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    part = output.with_name(f"{output.name}.part")
+    octets = 0
+    try:
+        with part.open("wb") as file:
+            for chunk in written:
+                octets += file.write(chunk)
+                if sys.stderr.isatty():
+                    click.echo(f"\r{octets / 1e6:,.1f} MB", nl=False, err=True)
+        part.replace(output)
+    except OSError as error:
+        raise click.ClickException(f"{output} cannot be written: {error.strerror}.") from None
+    finally:
+        part.unlink(missing_ok=True)
+        if sys.stderr.isatty():
+            click.echo(err=True)
 
 
 @commands.command()

@@ -1,7 +1,8 @@
 """The tables: columns and constraints only; what may be done with them lives in the verbs (``batches``, ``imports``).
 
-Two families. *What arrived*: ``Batch``, ``Image``, ``Outcome``, ``Arrival``, ``Job`` and the ``Patient``/``Study``/``Series`` that
-images belong to. *What the headers say*: the header groups of ``dicomweb.index`` (docs/architecture.md explains them).
+Three families. *What arrived*: ``Batch``, ``Image``, ``Outcome``, ``Arrival``, ``Job`` and the ``Patient``/``Study``/``Series`` that
+images belong to. *What people add*: ``SavedSearch`` and ``Label``. *What the headers say*: the header groups of
+``dicomweb.index`` (docs/architecture.md explains them).
 """
 
 from __future__ import annotations
@@ -215,6 +216,7 @@ class Image(Base):
     __table_args__ = (
         sa.Index("ix_image_batch_id_id", "batch_id", "id"),
         sa.Index("ix_image_sop_instance_uid_version", "sop_instance_uid", "version", unique=True),
+        sa.Index("ix_image_added_at_header_key", "added_at", "header_key"),
         sa.Index(
             "ix_image_open",
             "status",
@@ -369,6 +371,54 @@ class Discard(Base):
     name: Mapped[str] = mapped_column(sa.Text, doc="The pack.")
     offset: Mapped[int | None] = mapped_column(sa.BigInteger, doc="NULL: the whole pack.")
     length: Mapped[int | None] = mapped_column(sa.BigInteger)
+
+
+class SavedSearch(Base):
+    """A query that somebody gave a name."""
+
+    __tablename__ = "saved_search"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    name: Mapped[str] = mapped_column(sa.Text, unique=True)
+    query: Mapped[str] = mapped_column(sa.Text, doc="As it is written, see docs/search.md.")
+    level: Mapped[str] = mapped_column(sa.Text, doc="image, series or study.")
+    columns: Mapped[list[str]] = mapped_column(Json, doc="Names of columns, in order.")
+    created_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class Label(Base):
+    """A word that people put on batches, studies, series and images."""
+
+    __tablename__ = "label"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    name: Mapped[str] = mapped_column(sa.Text, unique=True)
+    folded: Mapped[str] = mapped_column(sa.Text, unique=True, doc="What a search looks at, so that no two names look alike to it.")
+    created_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class LabelLink(Base):
+    """A label on one batch, study, series or image; exactly one of the four is there. Deleting that one deletes the link."""
+
+    __tablename__ = "label_link"
+    __table_args__ = (
+        sa.Index("ix_label_link_batch_id", "batch_id", "label_id", unique=True),
+        sa.Index("ix_label_link_study_id", "study_id", "label_id", unique=True),
+        sa.Index("ix_label_link_series_id", "series_id", "label_id", unique=True),
+        sa.Index("ix_label_link_image_id", "image_id", "label_id", unique=True),
+        sa.CheckConstraint(
+            "CASE WHEN batch_id IS NULL THEN 0 ELSE 1 END + CASE WHEN study_id IS NULL THEN 0 ELSE 1 END"
+            " + CASE WHEN series_id IS NULL THEN 0 ELSE 1 END + CASE WHEN image_id IS NULL THEN 0 ELSE 1 END = 1",
+            name="one_target",
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    label_id: Mapped[int] = mapped_column(sa.ForeignKey("label.id", ondelete="CASCADE"), index=True)
+    batch_id: Mapped[int | None] = mapped_column(sa.ForeignKey("batch.id", ondelete="CASCADE"))
+    study_id: Mapped[int | None] = mapped_column(sa.ForeignKey("study.id", ondelete="CASCADE"))
+    series_id: Mapped[int | None] = mapped_column(sa.ForeignKey("series.id", ondelete="CASCADE"))
+    image_id: Mapped[int | None] = mapped_column(sa.ForeignKey("image.id", ondelete="CASCADE"))
 
 
 class _Array(sa.types.TypeDecorator[list[Any]]):

@@ -15,7 +15,7 @@ from pyramid.authorization import DENY_ALL, Allow, Authenticated
 from sqlalchemy.orm import joinedload
 
 from dicomweb.jobs import Doorbell
-from dicomweb.models import Arrival, Batch, Image, Job, Series, Study
+from dicomweb.models import Arrival, Batch, Image, Job, Label, SavedSearch, Series, Study
 from dicomweb.pixels import Renderer
 from dicomweb.security import Permission
 from dicomweb.storage import Storage
@@ -47,6 +47,19 @@ class Root(Resource):
 
 class SettingsResource(Resource):
     """``/settings``"""
+
+
+class SearchResource(Resource):
+    """``/search``"""
+
+
+class ConsoleResource(Resource):
+    """``/console``; it is not there when the setting switches it off."""
+
+    def __init__(self, request: Any, name: str, parent: Resource | None) -> None:
+        super().__init__(request, name, parent)
+        if not request.registry.settings["dicomweb"]["console.enabled"]:
+            raise KeyError(name)
 
 
 class Container(Resource):
@@ -171,6 +184,38 @@ class JobResource(Resource):
         self.job = job
 
 
+class SearchesContainer(Container):
+    """``/searches``: those with a name."""
+
+    def find(self, key: int, name: str) -> SavedSearchResource:
+        """Find a saved search."""
+        return SavedSearchResource(self.request, name, self, _found(self.request.dbsession.get(SavedSearch, key), name))
+
+
+class SavedSearchResource(Resource):
+    """``/searches/<id>``"""
+
+    def __init__(self, request: Any, name: str, parent: Resource, search: SavedSearch) -> None:
+        super().__init__(request, name, parent)
+        self.search = search
+
+
+class LabelsContainer(Container):
+    """``/labels``"""
+
+    def find(self, key: int, name: str) -> LabelResource:
+        """Find a label."""
+        return LabelResource(self.request, name, self, _found(self.request.dbsession.get(Label, key), name))
+
+
+class LabelResource(Resource):
+    """``/labels/<id>``"""
+
+    def __init__(self, request: Any, name: str, parent: Resource, label: Label) -> None:
+        super().__init__(request, name, parent)
+        self.label = label
+
+
 _CONTAINERS: dict[str, type[Resource]] = {
     "batches": BatchesContainer,
     "images": ImagesContainer,
@@ -178,6 +223,10 @@ _CONTAINERS: dict[str, type[Resource]] = {
     "studies": StudiesContainer,
     "arrivals": ArrivalsContainer,
     "jobs": JobsContainer,
+    "searches": SearchesContainer,
+    "labels": LabelsContainer,
+    "search": SearchResource,
+    "console": ConsoleResource,
     "settings": SettingsResource,
 }
 

@@ -91,6 +91,8 @@ class Permission(StrEnum):
     BATCH_RETRY = "batch:retry", "Have the failed files of a batch imported again."
     BATCH_DELETE = "batch:delete", "Delete a batch with all its images."
     IMAGE_READ = "image:read", "See images and their header elements."
+    SEARCH_SAVE = "search:save", "Give a search a name, and forget one."
+    LABEL_CHANGE = "label:change", "Put labels on batches, studies, series and images, and take them away."
     ARRIVAL_READ = "arrival:read", "See what waits in the watched folders."
     ARRIVAL_IMPORT = "arrival:import", "Import a waiting folder now."
     JOB_READ = "job:read", "See what the workers owe."

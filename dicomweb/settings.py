@@ -185,6 +185,13 @@ SETTINGS: tuple[Setting, ...] = (
         True,
     ),
     Setting(
+        "console.enabled",
+        "DICOMWEB_CONSOLE",
+        "switch",
+        "on",
+        "Offer the console, a page with a command line that only reads.",
+    ),
+    Setting(
         "sentry.dsn",
         "SENTRY_DSN",
         "text",

@@ -17,10 +17,23 @@ from typing import Any
 
 import orjson
 
-from dicomweb.api import arrivals, batches, errors, headers, images, jobs, openapi, series, state
+from dicomweb.api import (
+    arrivals,
+    batches,
+    errors,
+    headers,
+    images,
+    jobs,
+    labels,
+    openapi,
+    search,
+    searches,
+    series,
+    state,
+)
 from dicomweb.security import Permission
 
-MODULES = (batches, arrivals, images, headers, series, jobs, state)
+MODULES = (search, searches, labels, batches, arrivals, images, headers, series, jobs, state)
 
 
 def _render(value: Any, system: dict[str, Any]) -> bytes:

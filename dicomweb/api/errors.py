@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -27,13 +27,16 @@ PREFIX = "/api/"
 class Refused(Exception):
     """A view cannot carry out a request.
 
-    status: 4xx. description: why, as a sentence. location, name: which part of the request it is about.
+    status: 4xx. description: why, as a sentence. location, name: which part of the request it is about. more: other members
+    of ``schemas.Problem``.
     """
 
-    def __init__(self, status: int, description: str, *, location: str = "url", name: str = "") -> None:
+    def __init__(
+        self, status: int, description: str, *, location: str = "url", name: str = "", **more: str | int
+    ) -> None:
         super().__init__(description)
         self.status = status
-        self.problem = problem(description, location=location, name=name)
+        self.problem: dict[str, str | int] = {**problem(description, location=location, name=name), **more}
 
 
 def problem(description: str, *, location: str = "", name: str = "") -> dict[str, str]:
@@ -41,11 +44,15 @@ def problem(description: str, *, location: str = "", name: str = "") -> dict[str
     return {"location": location, "name": name, "description": description}
 
 
-def refusal(status: int, problems: Iterable[dict[str, str]], headers: Iterable[tuple[str, str]] = ()) -> Response:
+def refusal(status: int, problems: Iterable[Mapping[str, str | int]], headers: Iterable[tuple[str, str]] = ()) -> Response:
     """Make the answer. A 4xx or 5xx rolls the transaction back."""
     # Not everything in a request is text that UTF-8 can hold; what an error repeats of it need not be exact.
     entries = [
-        {key: str(value).encode("utf-8", "replace").decode() for key, value in entry.items()} for entry in problems
+        {
+            key: value if isinstance(value, int) else str(value).encode("utf-8", "replace").decode()
+            for key, value in entry.items()
+        }
+        for entry in problems
     ]
     body = orjson.dumps({"status": "error", "errors": entries})
     response = Response(body, status=status, content_type="application/json", charset=None)

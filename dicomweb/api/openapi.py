@@ -12,6 +12,7 @@ from typing import Any
 import colander
 from cornice_swagger import CorniceSwagger
 from cornice_swagger.converters.schema import (
+    ArrayTypeConverter,
     BooleanTypeConverter,
     IntegerTypeConverter,
     StringTypeConverter,
@@ -21,8 +22,8 @@ from cornice_swagger.swagger import DefinitionHandler
 from pyramid.csrf import get_csrf_token
 
 from dicomweb.api.requests import service
-from dicomweb.api.schemas import File
-from dicomweb.api.types import Flag, Whole, Words
+from dicomweb.api.schemas import Archive, File, TableFile
+from dicomweb.api.types import Flag, Id, Listed, Whole, Words
 from dicomweb.assets import AssetsMissing, asset_url
 from dicomweb.security import CONTENT_SECURITY_POLICY, Permission
 
@@ -46,10 +47,15 @@ TAGS = {
     "arrivals": "What waits in the watched folders.",
     "images": "DICOM instances, their headers and their bytes.",
     "headers": "Which header elements there are.",
+    "search": "Images, series and studies by any header element: found, counted, compared, exported.",
+    "saved searches": "Searches with a name.",
+    "labels": "What people say about batches, studies, series and images.",
     "series and studies": "What the images belong to.",
     "jobs": "What the workers owe.",
     "state": "How the application is.",
 }
+
+_FILES = {kind.__name__: kind for kind in (File, TableFile, Archive)}
 
 specification = service("specification", "/swagger.json", "The Swagger document", traverse="/")
 
@@ -89,14 +95,18 @@ def document(registry: Any, script_name: str = "") -> dict[str, Any]:
         path.pop("parameters", None)
         for operation in path.values():
             _complete(operation)
-    # Only the answer with a file names it.
-    made["definitions"].pop(File.__name__)
+    # Only the answers with files name these.
+    for name in _FILES:
+        made["definitions"].pop(name)
     return made
 
 
 def _complete(operation: dict[str, Any]) -> None:
     operation["produces"] = ["application/json"]
     for parameter in operation.get("parameters", ()):
+        if parameter["in"] == "body":
+            operation["consumes"] = ["application/json"]
+            continue
         # Swagger 2.0 knows an example of a schema, but not of a parameter.
         if "example" in parameter:
             parameter["x-example"] = parameter.pop("example")
@@ -104,10 +114,11 @@ def _complete(operation: dict[str, Any]) -> None:
             # What ``requests.checked`` and ``types.Words`` refuse.
             parameter.update(minLength=1, pattern=r"^[^\x00]+$")
     for answer in operation["responses"].values():
-        if answer.get("schema") == {"$ref": f"#/definitions/{File.__name__}"}:
+        kind = answer.get("schema", {}).get("$ref", "").rpartition("/")[2]
+        if kind in _FILES:
             # Swagger 2.0 also has the type ``file``, which validators do not know.
             answer["schema"] = {"type": "string", "format": "binary"}
-            operation["produces"] = ["application/dicom", "application/json"]
+            operation["produces"] = [*_FILES[kind].media_types, "application/json"]
         elif "schema" in answer:
             answer["schema"].pop("title", None)
 
@@ -135,7 +146,7 @@ class _Definitions(DefinitionHandler):
     def _ref_recursive(self, schema: dict[str, Any], depth: int, base_name: str | None = None) -> dict[str, Any]:
         if schema["type"] == "array":
             return {**schema, "items": self._ref_recursive(schema["items"], depth - 1)}
-        if schema["type"] == "object" and "properties" not in schema and schema.get("title") != File.__name__:
+        if schema["type"] == "object" and "properties" not in schema and schema.get("title") not in _FILES:
             # Whose members are not known has no definition of its own.
             return {key: value for key, value in schema.items() if key != "title"}
         return super()._ref_recursive(schema, depth, base_name)
@@ -146,7 +157,13 @@ class _Document(CorniceSwagger):
 
     definitions = _Definitions
     type_converter = _Types
-    custom_type_converters = {Whole: IntegerTypeConverter, Flag: BooleanTypeConverter, Words: StringTypeConverter}
+    custom_type_converters = {
+        Whole: IntegerTypeConverter,
+        Id: IntegerTypeConverter,
+        Flag: BooleanTypeConverter,
+        Words: StringTypeConverter,
+        Listed: ArrayTypeConverter,
+    }
     summary_docstrings = True
 
 

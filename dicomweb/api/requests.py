@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from urllib.parse import urlencode
 
 import colander
+import orjson
 from cornice import Service
 from pyramid.response import Response
 
@@ -33,9 +33,10 @@ def service(name: str, path: str, description: str, *, traverse: str | None = No
 
 
 def checked(request: Any, schema: colander.MappingSchema, **_options: Any) -> None:
-    """Validate the query string of a request against its schema into ``request.validated``, and refuse bodies.
+    """Validate query string and body of a request against its schema into ``request.validated``.
 
-    Every parameter that is unknown, empty or given twice is an error, so that a misspelt filter cannot pass for none.
+    Every parameter or member that is unknown, empty or given twice is an error, so that a misspelt filter cannot pass for
+    none; so is a body nobody asked for.
     """
     query: Query = schema["querystring"]
     names = [node.name for node in query.children]
@@ -49,37 +50,48 @@ def checked(request: Any, schema: colander.MappingSchema, **_options: Any) -> No
         elif given[name] == "":
             request.errors.add("querystring", name, "The parameter is empty.")
     if not request.errors:
-        try:
-            request.validated.update(query.deserialize(dict(given)))
-        except colander.Invalid as error:
-            for name, message in error.asdict(translate=request.localizer.translate).items():
-                request.errors.add(
-                    "querystring", name.rpartition(".")[2], message if message.endswith(".") else f"{message}."
-                )
+        _deserialize(request, "querystring", query, dict(given))
     if request.method not in ("GET", "HEAD"):
-        _refuse_body(request)
+        _read_body(request, schema.get("body"))
 
 
-def _refuse_body(request: Any) -> None:
+def _deserialize(request: Any, location: str, schema: colander.MappingSchema, given: dict[str, Any]) -> None:
+    try:
+        request.validated.update(schema.deserialize(given))
+    except colander.Invalid as error:
+        for name, message in error.asdict(translate=request.localizer.translate).items():
+            request.errors.add(location, name.partition(".")[2], message if message.endswith(".") else f"{message}.")
+
+
+def _read_body(request: Any, schema: colander.MappingSchema | None) -> None:
     # Read to one byte beyond the limit: a chunked body does not say how long it is.
     body = request.body_file.read(MAX_BODY + 1)
     if len(body) > MAX_BODY:
         request.errors.add("body", "", f"The body is larger than {MAX_BODY} bytes.")
         request.errors.status = 413
-    elif body and request.content_type != "application/json":
-        request.errors.add("header", "Content-Type", "This takes no body, or a JSON object without members.")
+        return
+    if body and request.content_type != "application/json":
+        wanted = "a JSON object" if schema is not None else "no body, or a JSON object without members"
+        request.errors.add("header", "Content-Type", f"This takes {wanted}.")
         request.errors.status = 415
-    elif body:
-        try:
-            members = json.loads(body)
-        except ValueError:
-            request.errors.add("body", "", "The body is not JSON.")
-            return
-        if not isinstance(members, dict):
-            request.errors.add("body", "", "The body is not a JSON object.")
-            return
-        for name in members:
-            request.errors.add("body", name, "There is no such member; this takes none.")
+        return
+    if not body and schema is None:
+        return
+    try:
+        members = orjson.loads(body)
+    except ValueError:
+        request.errors.add("body", "", "The body is not JSON.")
+        return
+    if not isinstance(members, dict):
+        request.errors.add("body", "", "The body is not a JSON object.")
+        return
+    names = [] if schema is None else [node.name for node in schema.children]
+    for name in members:
+        if name not in names:
+            known = f"the members are {', '.join(names)}" if names else "this takes none"
+            request.errors.add("body", name, f"There is no such member; {known}.")
+    if schema is not None and not request.errors:
+        _deserialize(request, "body", schema, members)
 
 
 def page(request: Any, found: Page, results: list[dict[str, Any]]) -> dict[str, Any]:

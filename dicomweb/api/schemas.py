@@ -152,14 +152,19 @@ class JobFilters(Paging):
     sort = text("In which order; -id is the newest first.", missing="id", validator=one_of(["id", "-id"]))
 
 
-def request(query: type[Query] | None = None, *, identified: str | None = None) -> colander.MappingSchema:
-    """Describe a request. identified: the sentence for the id in its path."""
+def request(
+    query: type[Query] | None = None, *, identified: str | None = None, body: type[Schema] | None = None, **ids: str
+) -> colander.MappingSchema:
+    """Describe a request. identified: the sentence for the id in its path; ids: those for other ids in it."""
     schema = colander.MappingSchema()
     schema.add((query or Query)(name="querystring"))
     if identified:
-        schema.add(
-            colander.MappingSchema(whole(identified, name="id", example=7, validator=colander.Range(1)), name="path")
-        )
+        path = colander.MappingSchema(name="path")
+        for name, sentence in {"id": identified, **ids}.items():
+            path.add(whole(sentence, name=name, example=7, validator=colander.Range(1)))
+        schema.add(path)
+    if body is not None:
+        schema.add(body(name="body", description=(body.__doc__ or "").strip().splitlines()[0]))
     return schema
 
 
@@ -172,6 +177,10 @@ class Problem(Schema):
     location = text("Where: querystring, path, header, body, method or url; empty when it is nowhere in the request.")
     name = text("The name of the parameter or header; empty when there is none.")
     description = text("What is wrong, as a sentence.", example='"abc" is not a whole number.')
+    position = filter_of(whole("Of a mistake in a query: at which character it begins, counted from 0.", example=9))
+    length = filter_of(whole("Of a mistake in a query: how many characters it has.", example=13))
+    expected = filter_of(text("Of a mistake in a query: what was expected there.", example="a keyword or a tag"))
+    suggestion = filter_of(text("Of a mistake in a query: what was perhaps meant.", example="SliceThickness"))
 
 
 class Refusal(Schema):
@@ -458,6 +467,25 @@ def page_of(item: type[Schema]) -> type[Schema]:
 class File(Schema):
     """The bytes of a DICOM file; in the document they are binary text."""
 
+    media_types = ("application/dicom",)
+
+
+class TableFile(Schema):
+    """A table as a file."""
+
+    media_types = (
+        "text/csv",
+        "text/tab-separated-values",
+        "application/x-ndjson",
+        "application/vnd.apache.parquet",
+    )
+
+
+class Archive(Schema):
+    """DICOM files in a ZIP archive."""
+
+    media_types = ("application/zip",)
+
 
 class Answer(colander.MappingSchema):
     """One status a request may be answered with."""
@@ -470,7 +498,7 @@ _REFUSALS = {
     404: "There is no such thing.",
     409: "It cannot be done in the present state.",
     413: "The body of the request is too large.",
-    415: "This takes no body, or a JSON object without members.",
+    415: "The body is not JSON, or nothing but a JSON object without members is taken.",
     429: "Too many wrong passwords; the header Retry-After says how many seconds to wait.",
     500: "The application failed.",
     503: "The database cannot be reached; try again later.",

@@ -21,6 +21,26 @@ class Whole(colander.Integer):
         return super().deserialize(node, cstruct)
 
 
+class Id(Whole):
+    """The number of a thing in a JSON body, where it is a number and no text."""
+
+    def deserialize(self, node: Any, cstruct: Any) -> Any:
+        """Understand a number."""
+        if cstruct is not colander.null and (type(cstruct) is not int or abs(cstruct) >= 10**18):
+            raise colander.Invalid(node, "This is not a whole number.")
+        return super().deserialize(node, cstruct)
+
+
+class Listed(colander.Sequence):
+    """A JSON array; colander also takes other things one can walk through."""
+
+    def deserialize(self, node: Any, cstruct: Any, **options: Any) -> Any:
+        """Understand an array."""
+        if cstruct is not colander.null and not isinstance(cstruct, list):
+            raise colander.Invalid(node, "This is not a list.")
+        return super().deserialize(node, cstruct, **options)
+
+
 class Flag(colander.Boolean):
     """``true`` or ``false``; colander would take every other text for true."""
 
@@ -36,6 +56,8 @@ class Words(colander.String):
 
     def deserialize(self, node: Any, cstruct: Any) -> Any:
         """Understand a text."""
+        if cstruct is not colander.null and not isinstance(cstruct, str):
+            raise colander.Invalid(node, "This is not a text.")
         if isinstance(cstruct, str) and "\0" in cstruct:
             raise colander.Invalid(node, "The text contains a NUL character.")
         return super().deserialize(node, cstruct)

@@ -21,7 +21,17 @@ transaction. Only ``dialect`` knows which database it is.
 
 from __future__ import annotations
 
-from dicomweb.index.answers import count, count_series, facet, keys, page, select_keys, select_series, series_of
+from dicomweb.index.answers import (
+    count,
+    count_series,
+    facet,
+    keys,
+    page,
+    select_firsts,
+    select_keys,
+    select_series,
+    series_of,
+)
 from dicomweb.index.dialect import extra_ddl
 from dicomweb.index.documents import MARK
 from dicomweb.index.expressions import (
@@ -47,19 +57,25 @@ from dicomweb.index.groups import Member, Prepared, prepare
 from dicomweb.index.reading import (
     MOST_FIELDS,
     FieldSummary,
+    GroupElements,
+    begin_with,
     count_fields,
     field_paths,
     list_fields,
+    read_elements,
     read_headers,
     read_meta,
+    read_smallest,
     summarise_fields,
 )
+from dicomweb.index.tallies import Extent, extent, tally, tally_numbers
 from dicomweb.index.values import fold
+from dicomweb.index.varying import PathSummary, TooManyGroups, summarise_paths
 from dicomweb.index.writing import UnknownFields, delete_groups, ensure_fields, promote, remove_images, write
 
 __all__ = [
-    "MARK", "MOST_FIELDS", "And", "Anywhere", "Between", "Contains", "Equals", "EqualsFolded", "Exists", "Expression", "ExpressionTooLarge", "FieldSummary", "Like",
-    "Member", "Not", "OfBatches", "OfImages", "OfSeries", "OneOf", "Or", "Prepared", "UnknownFields", "count", "count_fields", "count_series",
-    "delete_groups", "ensure_fields", "everything", "extra_ddl", "facet", "field_paths", "fold", "keys", "list_fields", "page", "prepare", "promote",
-    "read_headers", "read_meta", "remove_images", "select_keys", "select_series", "series_of", "summarise_fields", "write",
+    "MARK", "MOST_FIELDS", "And", "Anywhere", "Between", "Contains", "Equals", "EqualsFolded", "Exists", "Expression", "ExpressionTooLarge", "Extent", "FieldSummary", "GroupElements", "Like",
+    "Member", "Not", "OfBatches", "OfImages", "OfSeries", "OneOf", "Or", "PathSummary", "Prepared", "TooManyGroups", "UnknownFields", "begin_with", "count", "count_fields", "count_series",
+    "delete_groups", "ensure_fields", "everything", "extent", "extra_ddl", "facet", "field_paths", "fold", "keys", "list_fields", "page", "prepare", "promote", "read_elements",
+    "read_headers", "read_meta", "read_smallest", "remove_images", "select_firsts", "select_keys", "select_series", "series_of", "summarise_fields", "summarise_paths", "tally", "tally_numbers", "write",
 ]  # fmt: skip

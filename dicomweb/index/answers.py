@@ -8,9 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from dicomweb.index.compiler import IN_GROUP, Search, images_of
+from dicomweb.index.compiler import IN_GROUP, Search, images_of, search_groups
 from dicomweb.index.expressions import Expression
-from dicomweb.index.sql import Sql, sql
+from dicomweb.index.sql import Sql, all_of, sql
 from dicomweb.index.values import bound_path
 from dicomweb.models import GROUP_SIZE
 
@@ -28,32 +28,45 @@ def count(dbsession: Session, expression: Expression) -> int:
     return search.images + hits
 
 
-def page(dbsession: Session, expression: Expression, *, limit: int, after: int = -1) -> list[int]:
+def page(dbsession: Session, expression: Expression, *, limit: int, after: int = -1, before: int | None = None) -> list[int]:
     """Give the header keys of the next matching images in key order, which is the order of import.
 
-    after: the last key of the page before. Images that arrive meanwhile never shift a page.
+    after: the last key of the page before. before: give the last images before this key instead. Images that arrive
+    meanwhile never shift a page.
     """
-    search = Search(dbsession, expression, after=after)
-    bounds: dict[str, Any] = {"limit": limit, "after": after, "in_group": IN_GROUP}
+    search = Search(dbsession, expression, after=after, before=before)
+    bounds: dict[str, Any] = {"limit": limit, "in_group": IN_GROUP, "order": sql("ASC" if before is None else "DESC")}
+    beyond_of_image, beyond = _beyond("i.header_key", after, before), _beyond("key", after, before)
     if search.is_negated:
         # A walk over the groups that the opposite does not cover, which ends as soon as the page is full.
         search.find(most_whole=None).add_hits()
         select = sql(
-            "SELECT i.header_key FROM header_group p JOIN image i ON {in_group} WHERE p.id NOT IN ({whole}) AND p.id >= {first} "
-            "AND i.header_key > {after} AND i.header_key NOT IN (SELECT key FROM hits) ORDER BY p.id, i.header_key LIMIT {limit}",
-            whole=search.groups(search.whole), first=after // GROUP_SIZE, **bounds,
+            "SELECT i.header_key AS key FROM header_group p JOIN image i ON {in_group} WHERE p.id NOT IN ({whole}) AND {groups} "
+            "AND {beyond} AND i.header_key NOT IN (SELECT key FROM hits) ORDER BY p.id {order}, i.header_key {order} LIMIT {limit}",
+            whole=search.groups(search.whole), beyond=beyond_of_image, **bounds,
+            groups=sql("p.id >= {first}", first=after // GROUP_SIZE) if before is None else sql("p.id <= {last}", last=before // GROUP_SIZE),
         )  # fmt: skip
     else:
         # Each group has at least one image, and of the first one all may be behind us.
         search.find(most_whole=limit + 1).add_hits()
         search.add_table("whole", search.groups(search.whole))
-        of_whole = sql("{images} WHERE i.header_key > {after} ORDER BY p.id, i.header_key LIMIT {limit}", images=images_of(sql("whole")), **bounds)
-        single = sql("SELECT key FROM hits WHERE key > {after} ORDER BY key LIMIT {limit}", **bounds)
+        of_whole = sql(
+            "{images} WHERE {beyond} ORDER BY p.id {order}, i.header_key {order} LIMIT {limit}",
+            images=images_of(sql("whole")), beyond=beyond_of_image, **bounds,
+        )  # fmt: skip
+        single = sql("SELECT key FROM hits WHERE {beyond} ORDER BY key {order} LIMIT {limit}", beyond=beyond, **bounds)
         select = sql(
-            "SELECT key FROM (SELECT key FROM ({of_whole}) w UNION ALL SELECT key FROM ({single}) s) b ORDER BY key LIMIT {limit}",
+            "SELECT key FROM (SELECT key FROM ({of_whole}) w UNION ALL SELECT key FROM ({single}) s) b ORDER BY key {order} LIMIT {limit}",
             of_whole=of_whole, single=single, **bounds,
         )  # fmt: skip
-    return list(dbsession.scalars(search.statement(select)))
+    found = list(dbsession.scalars(search.statement(select)))
+    return found if before is None else found[::-1]
+
+
+def _beyond(key: str, after: int, before: int | None) -> Sql:
+    """Say that a key is beyond the page before."""
+    beyond = [sql("{key} > {after}", key=sql(key), after=after)]
+    return all_of(beyond if before is None else [*beyond, sql("{key} < {before}", key=sql(key), before=before)])
 
 
 def keys(dbsession: Session, expression: Expression) -> Iterator[int]:
@@ -76,7 +89,7 @@ def facet(dbsession: Session, expression: Expression, path: str, limit: int) -> 
 
     An image counts for each of its values. The most frequent come first, and among equals the smaller text.
     """
-    search = _search_with_groups(dbsession, expression)
+    search = search_groups(dbsession, expression)
     each = search.dialect.each_text(sql("c.texts"))
     field_id = sql("(SELECT id FROM field WHERE path = {path})", path=bound_path(path))
     common = sql(
@@ -120,7 +133,7 @@ def select_series(dbsession: Session, expression: Expression) -> sa.Select[tuple
 
     The groups are looked at now, so it is for the transaction it was made in.
     """
-    search = _search_with_groups(dbsession, expression)
+    search = search_groups(dbsession, expression)
     select = sql(
         "SELECT s.series_id FROM group_series s JOIN groups ON groups.id = s.group_id WHERE groups.whole = 1 "
         "UNION SELECT i.series_id FROM image i JOIN hits ON hits.key = i.header_key"
@@ -129,22 +142,30 @@ def select_series(dbsession: Session, expression: Expression) -> sa.Select[tuple
     return sa.select(found.c.series_id)
 
 
-def _keys(dbsession: Session, expression: Expression) -> Sql:
-    search = _search_with_groups(dbsession, expression)
-    of_whole = images_of(sql("(SELECT id FROM groups WHERE whole = 1)"))
-    return search.with_tables(sql("SELECT key FROM ({of_whole}) w UNION ALL SELECT key FROM hits", of_whole=of_whole))
-
-
-def _search_with_groups(dbsession: Session, expression: Expression) -> Search:
-    """Find the images; ``groups`` (id, images, whole) are the groups that have some, and ``hits`` those of not whole ones."""
-    search = Search(dbsession, expression, negate=False).find(most_whole=None)
-    search.add_hits()
+def select_firsts(dbsession: Session, expression: Expression) -> sa.Select[tuple[int, int, int]]:
+    """Give a select of ``series_id``, ``key`` and ``images``: of each series that has matching images the smallest header key of these, and their number."""
+    search = search_groups(dbsession, expression)
     search.add_table(
-        "groups",
+        "firsts",
         sql(
-            "SELECT id, images, 1 AS whole FROM header_group WHERE id IN ({whole}) "
-            "UNION ALL SELECT group_id, count(*), 0 FROM hits GROUP BY group_id",
-            whole=search.groups(search.whole),
+            "SELECT s.series_id, min(s.group_id) AS id, sum(s.images) AS images FROM group_series s JOIN groups ON groups.id = s.group_id "
+            "WHERE groups.whole = 1 GROUP BY s.series_id"
         ),
     )
-    return search
+    select = sql(
+        "SELECT series_id, min(key) AS key, sum(images) AS images FROM ("
+        "SELECT p.series_id, (SELECT i.header_key FROM image i WHERE {in_group} AND i.series_id = p.series_id ORDER BY i.header_key LIMIT 1) AS key, "
+        "p.images FROM firsts p UNION ALL "
+        "SELECT i.series_id, min(i.header_key), count(*) FROM image i JOIN hits ON hits.key = i.header_key GROUP BY i.series_id"
+        ") b GROUP BY series_id",
+        in_group=IN_GROUP,
+    )
+    columns = [sa.column(name, sa.BigInteger) for name in ("series_id", "key", "images")]
+    found = search.with_tables(select).statement().columns(*columns).subquery()
+    return sa.select(found.c.series_id, found.c.key, found.c.images)
+
+
+def _keys(dbsession: Session, expression: Expression) -> Sql:
+    search = search_groups(dbsession, expression)
+    of_whole = images_of(sql("(SELECT id FROM groups WHERE whole = 1)"))
+    return search.with_tables(sql("SELECT key FROM ({of_whole}) w UNION ALL SELECT key FROM hits", of_whole=of_whole))

@@ -18,6 +18,7 @@ every other one with it.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from math import inf, isfinite, isnan
 from typing import Any, NamedTuple
 
@@ -76,7 +77,7 @@ class Search:
 
     It reads what is known of the paths from the database, in one statement.
 
-    after: only groups are looked at that may have images with a larger header key.
+    after, before: only groups are looked at that may have images with a larger (a smaller) header key.
     negate: of what is not so, look for the opposite (``is_negated``), which leaves out few groups and opens the same ones.
     Raises ExpressionTooLarge.
     """
@@ -87,10 +88,11 @@ class Search:
     whole: Any
     """The ids of these groups, as far as they were asked for, in the form that ``groups`` takes."""
 
-    def __init__(self, dbsession: Session, expression: Expression, *, after: int = -1, negate: bool = True) -> None:
+    def __init__(self, dbsession: Session, expression: Expression, *, after: int = -1, before: int | None = None, negate: bool = True) -> None:
         self.dialect: Dialect = dialect_of(dbsession)
         self._dbsession = dbsession
         self._after = after
+        self._before = before
         self._fields = _known_fields(dbsession, {bound_path(leaf.path) for leaf in leaves(expression) if isinstance(leaf, PathLeaf)})
         self._sought = self._simplified(expression)
         check_depth(self._sought)
@@ -100,16 +102,19 @@ class Search:
             self.is_negated = True
         self._tables: dict[str, Sql] = {}
         self._whole_tables: dict[int, Sql] = {}
+        self._selects: dict[int, Sql] = {}
         self._part: Any = None
         self._part_count = 0
 
     def find(self, *, most_whole: int | None = 0) -> Search:
         """Look at the groups, in one statement.
 
-        most_whole: how many ids of groups that match as a whole are wanted, the smallest first; None is all of them.
+        most_whole: how many ids of groups that match as a whole are wanted, the nearest to the bound first; None is all of them.
         """
         must = self._must(self._sought)
         groups = sql("g.id >= {first}", first=self._after // GROUP_SIZE) if self._after >= 0 else sql("TRUE")
+        if self._before is not None:
+            groups = sql("{groups} AND g.id <= {last}", groups=groups, last=self._before // GROUP_SIZE)
         # The rows of a promoted range are its hits, whichever groups they are in.
         may = must if self._is_promoted(self._sought) else self._may(self._sought)
         self.add_table(
@@ -119,10 +124,10 @@ class Search:
         limit = sql("") if most_whole is None else sql("LIMIT {most}", most=most_whole)
         found = sql(
             "SELECT (SELECT sum(images) FROM candidates WHERE must) AS images, "
-            "(SELECT {collected} FROM (SELECT id FROM candidates WHERE must ORDER BY id {limit}) w) AS whole, "
+            "(SELECT {collected} FROM (SELECT id FROM candidates WHERE must ORDER BY id {order} {limit}) w) AS whole, "
             "(SELECT count(*) FROM candidates WHERE NOT must) AS parts, "
             "(SELECT {collected} FROM candidates WHERE NOT must) AS part",
-            collected=self.dialect.collected(sql("id")), limit=limit,
+            collected=self.dialect.collected(sql("id")), limit=limit, order=sql("ASC" if self._before is None else "DESC"),
         )  # fmt: skip
         self.images, self.whole, self._part_count, self._part = self._dbsession.execute(self.statement(found)).one()
         self.images = int(self.images or 0)
@@ -138,6 +143,20 @@ class Search:
         """Make ``part`` and ``hits`` part of the next statement."""
         self.add_table("part", self.groups(self._part))
         self.add_table("hits", self._hits(self._sought) if self.has_hits else sql("SELECT id AS key, id AS group_id FROM part"))
+
+    def add_groups(self) -> None:
+        """Make ``groups`` part of the next statement: id, images (how many match) and whole (1 or 0) of the groups that have some.
+
+        It stands on ``hits``, and on ``find`` having looked for all groups.
+        """
+        self.add_table(
+            "groups",
+            sql(
+                "SELECT id, images, 1 AS whole FROM header_group WHERE id IN ({whole}) "
+                "UNION ALL SELECT group_id, count(*), 0 FROM hits GROUP BY group_id",
+                whole=self.groups(self.whole),
+            ),
+        )
 
     def groups(self, ids: Any) -> Sql:
         """Select the ids of groups that were found."""
@@ -191,11 +210,11 @@ class Search:
                 return expression if fold(text) else everything()
             case OneOf(_, texts) if not texts:
                 return NOTHING
-            case Between(path, low, high) if not all(end is None or isfinite(end) for end in (low, high)):
+            case Between(_, low, high) if not all(end is None or isfinite(end) for end in (low, high)):
                 # Every number lies between the infinities, and none beyond them.
                 if isnan(low or 0) or isnan(high or 0) or low == inf or high == -inf:
                     return NOTHING
-                return self._simplified(Between(path, None if low == -inf else low, None if high == inf else high))
+                return self._simplified(replace(expression, low=None if low == -inf else low, high=None if high == inf else high))
             case OfSeries() | OfBatches() | OfImages():
                 return expression
         return expression if bound_path(expression.path) in self._fields else NOTHING
@@ -245,8 +264,8 @@ class Search:
     def _header_matches(self, leaf: Leaf) -> Sql:
         folded = sql("h.folded")
         match leaf:
-            case Between(_, low, high):
-                return all_of([sql("h.number IS NOT NULL"), *_ends(sql("h.number"), low, high)])
+            case Between():
+                return all_of([sql("h.number IS NOT NULL"), *_within(sql("h.number"), leaf)])
             case EqualsFolded(_, text):
                 first = sql("{prefix} = {text}", prefix=_HEADER_PREFIX, text=fold(text)[:PREFIX])
                 return all_of([first, sql("h.folded = {text}", text=fold(text))])
@@ -312,9 +331,8 @@ class Search:
 
     def _value_matches(self, leaf: Leaf, value: Sql) -> Sql:
         match leaf:
-            case Between(_, low, high):
-                parsed = [None if end is None else self.dialect.parsed(float(end)) for end in (low, high)]
-                return all_of([sql("{value} IS NOT NULL", value=value), *_ends(value, *parsed)])
+            case Between():
+                return all_of([sql("{value} IS NOT NULL", value=value), *_within(value, leaf, self.dialect)])
             case Equals(_, text):
                 return sql("{value} = {text}", value=value, text=bound(text))
             case OneOf(_, texts):
@@ -326,7 +344,7 @@ class Search:
         return _folded_matches(leaf, value)
 
     def _promoted_rows(self, leaf: Between) -> Sql:
-        ends = all_of([sql("field_id = {field}", field=self._field(leaf).id), *_ends(sql("number"), leaf.low, leaf.high)])
+        ends = all_of([sql("field_id = {field}", field=self._field(leaf).id), *_within(sql("number"), leaf)])
         return sql("SELECT header_key AS key, header_key >> {bits} AS group_id FROM promoted_number WHERE {ends}", bits=sql(str(_BITS)), ends=ends)
 
     def _given_keys(self, leaf: OfImages) -> Sql:
@@ -334,10 +352,13 @@ class Search:
         return sql("SELECT given AS key, given >> {bits} AS group_id FROM ({keys}) s", bits=sql(str(_BITS)), keys=keys)
 
     def _given(self, select: sa.Select[Any]) -> Sql:
-        # A NULL among them would make "not one of them" neither true nor false.
-        given = select.subquery("s")
-        (column,) = given.columns
-        return embedded(self._dbsession, sa.select(column.label("given")).where(column.is_not(None)))
+        """Make a piece of a select that a leaf was given, once for all its uses."""
+        if id(select) not in self._selects:
+            # A NULL among them would make "not one of them" neither true nor false.
+            given = select.subquery("s")
+            (column,) = given.columns
+            self._selects[id(select)] = embedded(self._dbsession, sa.select(column.label("given")).where(column.is_not(None)))
+        return self._selects[id(select)]
 
     # What an expression says.
 
@@ -397,15 +418,23 @@ class Search:
                 if single and len(single) == len(operands):
                     return joined(" UNION ", (sql("SELECT key, group_id FROM ({opened}) o", opened=self._opened(leaf)) for leaf in single))
             case Between() if self._is_promoted(expression):
-                return sql(
-                    "SELECT DISTINCT key, group_id FROM ({rows}) r WHERE key > {after} AND group_id NOT IN (SELECT id FROM {whole})",
-                    rows=self._promoted_rows(expression), after=self._after, whole=self._whole(expression),
-                )  # fmt: skip
+                wanted = [sql("key > {after}", after=self._after), sql("group_id NOT IN (SELECT id FROM {whole})", whole=self._whole(expression))]
+                if self._before is not None:
+                    wanted.append(sql("key < {before}", before=self._before))
+                return sql("SELECT DISTINCT key, group_id FROM ({rows}) r WHERE {wanted}", rows=self._promoted_rows(expression), wanted=all_of(wanted))
             case Not():
                 pass
             case _:
                 return sql("SELECT DISTINCT key, group_id FROM ({opened}) o", opened=self._opened(expression))
         return sql("{images} WHERE {hit}", images=images_of(sql("part")), hit=self._hit(expression, sql("i.header_key"), sql("p.id")))
+
+
+def search_groups(dbsession: Session, expression: Expression) -> Search:
+    """Find all images that match, with ``hits`` and ``groups`` for the next statement."""
+    search = Search(dbsession, expression, negate=False).find(most_whole=None)
+    search.add_hits()
+    search.add_groups()
+    return search
 
 
 def images_of(groups: Sql) -> Sql:
@@ -427,9 +456,19 @@ def _known_fields(dbsession: Session, paths: Collection[str]) -> dict[str, _Know
     return {path: _KnownField(*known) for path, *known in dbsession.execute(found.statement())}
 
 
-def _ends(number: Sql, low: float | Sql | None, high: float | Sql | None) -> list[Sql]:
-    ends = [] if low is None else [sql("{number} >= {low}", number=number, low=low if isinstance(low, Sql) else float(low))]
-    return ends if high is None else [*ends, sql("{number} <= {high}", number=number, high=high if isinstance(high, Sql) else float(high))]
+def _ends(number: Sql, low: float | None, high: float | None) -> list[Sql]:
+    ends = [] if low is None else [sql("{number} >= {low}", number=number, low=float(low))]
+    return ends if high is None else [*ends, sql("{number} <= {high}", number=number, high=float(high))]
+
+
+def _within(number: Sql, leaf: Between, dialect: Dialect | None = None) -> list[Sql]:
+    """Say that a number lies where the leaf says; dialect: when the number is read from an array."""
+    ends = []
+    for end, is_open, relation in ((leaf.low, leaf.low_open, ">"), (leaf.high, leaf.high_open, "<")):
+        if end is not None:
+            bound_ = sql("{end}", end=float(end)) if dialect is None else dialect.parsed(float(end))
+            ends.append(sql("{number} {relation} {end}", number=number, relation=sql(relation if is_open else relation + "="), end=bound_))
+    return ends
 
 
 def _overlaps(smallest: str, largest: str) -> Sql:

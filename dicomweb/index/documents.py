@@ -13,7 +13,7 @@ separate the parts, as JSON has none of them outside of its strings and only esc
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 import zstandard
@@ -71,6 +71,38 @@ def open_document(document: bytes) -> Document:
     raw = zstandard.decompress(document)
     series_ids, meta, elements = raw.split(_SECTION)
     return Document(orjson.loads(series_ids), _split(meta), _split(elements), _MARKED in elements)
+
+
+class Picked(NamedTuple):
+    """Some elements of all images: those that all share, parsed, and the cells of the others, empty where an image has none."""
+
+    series_ids: list[int | None]
+    shared: dict[str, Any]
+    varying: dict[str, Sequence[bytes]]
+
+
+def pick(document: bytes, tags: Collection[str], groups: Collection[str] = ()) -> Picked:
+    """Read the elements with these tags, and all of these groups (4 hexadecimal digits), file meta included.
+
+    Nothing else is taken apart, so this takes a fraction of the time of ``open_document``.
+    """
+    series_ids, *sections = zstandard.decompress(document).split(_SECTION)
+    wanted = set(tags)
+    starts = [b'"%s":' % tag.encode() for tag in tags] + [b'"%s' % group.encode() for group in groups]
+    shared: dict[str, Any] = {}
+    varying: dict[str, Sequence[bytes]] = {}
+    for section in sections:
+        for entry in section.split(_ENTRY) if section else ():
+            if _CELL in entry:
+                tag = entry[_TAG].decode()
+                if tag in wanted or tag[:4] in groups:
+                    varying[tag] = entry.split(_CELL)[1:]
+            elif any(start in entry for start in starts):
+                # Only a whole parse tells where an element ends, and that a tag is not within another one.
+                for tag, element in orjson.loads(b"{" + entry + b"}").items():
+                    if tag in wanted or tag[:4] in groups:
+                        shared[tag] = element
+    return Picked(orjson.loads(series_ids), shared, varying)
 
 
 def without(document: bytes, ordinals: Collection[int]) -> bytes:

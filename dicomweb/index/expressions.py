@@ -15,9 +15,8 @@ import sqlalchemy as sa
 
 from dicomweb.index.values import TEXT_LENGTH
 
-# SQLite copies a named table into each place that uses it, so the work of parsing grows with the square of the leaves; many
-# values of one path are one leaf (OneOf).
-MOST_LEAVES = 64
+# Nobody writes more by hand; SQLite takes a quarter of a second to parse so many. Many values of one path are one leaf (OneOf).
+MOST_LEAVES = 256
 # What SQLite parses, once what only repeats its surroundings (an And within an And) is taken out ...
 DEEPEST = 16
 # ... and what may be written.
@@ -70,11 +69,16 @@ class Contains:
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """The number of a value (see ``numbers.number``) lies between two, both included; None is an open end."""
+    """The number of a value (see ``numbers.number``) lies between two; None is no bound.
+
+    Both bounds are included unless they are said to be open.
+    """
 
     path: str
     low: float | None = None
     high: float | None = None
+    low_open: bool = False
+    high_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)

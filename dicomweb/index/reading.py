@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from dicomweb.index.dialect import Dialect, dialect_of
-from dicomweb.index.documents import Document, open_document
+from dicomweb.index.dialect import Dialect, dialect_of, matching
+from dicomweb.index.documents import Document, open_document, pick
 from dicomweb.index.sql import Sql, joined, sql
-from dicomweb.index.values import PREFIX
+from dicomweb.index.values import LAST, PREFIX, bound_path, fold
 from dicomweb.models import GROUP_SIZE, GroupDocument
 
 EXAMPLES = 5
+MOST_COLUMNS = 20
 EXAMPLE_LENGTH = 200
 # A page of fields asks for the examples of all of them at once; SQLite joins at most 500 questions.
 MOST_FIELDS = 200
@@ -30,6 +31,19 @@ class FieldSummary(NamedTuple):
     examples: tuple[str, ...]
 
 
+class GroupElements(NamedTuple):
+    """Elements of the images of one group: header keys are ``first`` and an ordinal. Bulk data keeps its ``MARK``.
+
+    shared: tag -> parsed DICOM JSON element that all images have. varying: tag -> JSON of each image by its ordinal, empty where
+    there is none.
+    """
+
+    first: int
+    ordinals: Sequence[int]
+    shared: dict[str, Any]
+    varying: dict[str, Sequence[bytes]]
+
+
 def read_headers(dbsession: Session, header_keys: Collection[int], *, bulk_prefix: Callable[[int], bytes]) -> dict[int, bytes]:
     """Give the complete header of each image as a DICOM JSON object (PS3.18 Annex F), tags ascending, without file meta.
 
@@ -42,6 +56,89 @@ def read_headers(dbsession: Session, header_keys: Collection[int], *, bulk_prefi
 def read_meta(dbsession: Session, header_keys: Collection[int]) -> dict[int, dict[str, bytes]]:
     """Give the file meta group of each image: tag -> DICOM JSON element. Keys that are not indexed are left out."""
     return {key: document.file_meta(ordinal) for key, ordinal, document in _documents(dbsession, header_keys)}
+
+
+def read_elements(
+    dbsession: Session, header_keys: Collection[int], tags: Collection[str], groups: Collection[str] = ()
+) -> Iterator[GroupElements]:
+    """Give some top-level elements of some images, those with these tags and all of these groups, file meta included.
+
+    Many times as fast as ``read_headers``, because nothing else is parsed. Keys that are not indexed are left out.
+    """
+    for group_id, ordinals, packed in _packed(dbsession, header_keys):
+        series_ids, shared, varying = pick(packed, tags, groups)
+        yield GroupElements(group_id * GROUP_SIZE, _there(ordinals, series_ids), shared, varying)
+
+
+def read_smallest(dbsession: Session, header_keys: Collection[int], path: str) -> dict[int, tuple[float | None, str]]:
+    """Give of each image its smallest value at a path as (number, folded text), numbers before texts; images without are left out.
+
+    Read from the tables, in two statements and without opening a document.
+    """
+    dialect = dialect_of(dbsession)
+    wanted: dict[int, list[int]] = defaultdict(list)
+    for key in header_keys:
+        wanted[key // GROUP_SIZE].append(key % GROUP_SIZE)
+    if not wanted:
+        return {}
+    bounds = {"field": sql("(SELECT id FROM field WHERE path = {path})", path=bound_path(path)), "among": dialect.one_of(sql("w.group_id"), list(wanted))}
+    common: dict[int, tuple[float | None, str]] = {}
+    shared = sql(
+        "SELECT w.group_id, h.number, h.folded FROM group_header w JOIN header h ON h.id = w.header_id WHERE w.field_id = {field} AND {among}", **bounds
+    )
+    for group_id, number, folded in dbsession.execute(shared.statement()):
+        common[group_id] = min(common.get(group_id, (number, folded)), (number, folded), key=_in_order)
+    found = {group_id * GROUP_SIZE + ordinal: common[group_id] for group_id in common for ordinal in wanted[group_id]}
+    varying = sql("SELECT w.group_id, w.numbers, coalesce(w.folded, w.texts), w.places FROM group_column w WHERE w.field_id = {field} AND {among}", **bounds)
+    for group_id, packed, texts, places in dbsession.execute(varying.statement()):
+        folds = dialect.spread(dialect.values(texts), places)
+        numbers = dialect.values(packed) if packed is not None else ()
+        for ordinal in wanted[group_id]:
+            value = folds[ordinal] if ordinal < len(folds) else None
+            if value is not None:
+                key, of_image = group_id * GROUP_SIZE + ordinal, (numbers[ordinal] if numbers else None, value)
+                found[key] = min(found.get(key, of_image), of_image, key=_in_order)
+    return found
+
+
+def _in_order(value: tuple[float | None, str]) -> tuple[bool, float, str]:
+    number, folded = value
+    return (True, 0.0, folded) if number is None else (False, number, "")
+
+
+def begin_with(dbsession: Session, path: str, prefix: str, *, limit: int) -> list[tuple[str, int]]:
+    """Give values of a path that begin with a folded text, and at least how many images have each, in three statements.
+
+    Looks at ``limit`` values of the dictionary in the order of their folded texts, and at MOST_COLUMNS columns.
+    """
+    dialect = dialect_of(dbsession)
+    folded = fold(prefix)
+    field_id = dbsession.scalar(sql("SELECT id FROM field WHERE path = {path}", path=bound_path(path)).statement())
+    if field_id is None:
+        return []
+    start = folded[:PREFIX]
+    of_dictionary = sql(
+        "SELECT h.id, coalesce(h.text, h.folded) FROM header h WHERE h.field_id = {field} "
+        "AND substr(h.folded, 1, {length}) BETWEEN {start} AND {end} AND {matches} ORDER BY substr(h.folded, 1, {length}) LIMIT {limit}",
+        field=field_id, length=sql(str(PREFIX)), start=start, end=start + LAST, matches=matching(sql("h.folded"), [folded, ""], ["*"]), limit=limit,
+    )  # fmt: skip
+    texts: dict[int, str] = dict(dbsession.execute(of_dictionary.statement()).all())
+    found: Counter[str] = Counter()
+    if texts:
+        counted = sql(
+            "SELECT w.header_id, sum(g.images) FROM group_header w JOIN header_group g ON g.id = w.group_id "
+            "WHERE w.field_id = {field} AND {among} GROUP BY w.header_id",
+            field=field_id, among=dialect.one_of(sql("w.header_id"), list(texts)),
+        )  # fmt: skip
+        for id_, images in dbsession.execute(counted.statement()):
+            found[texts[id_]] += int(images)
+    varying = sql(
+        "SELECT c.texts, c.places FROM group_column c WHERE c.field_id = {field} AND c.text_min <= {end} AND c.text_max >= {start} LIMIT {columns}",
+        field=field_id, start=start, end=start + LAST, columns=MOST_COLUMNS,
+    )  # fmt: skip
+    for packed, places in dbsession.execute(varying.statement()):
+        found.update(text for text in dialect.spread(dialect.values(packed), places) if text is not None and fold(text).startswith(folded))
+    return found.most_common()
 
 
 def count_fields(dbsession: Session, *, prefix: str = "") -> int:
@@ -134,12 +231,21 @@ def _for_each(select: str, field_ids: Sequence[int]) -> sa.TextClause:
 
 
 def _documents(dbsession: Session, header_keys: Collection[int]) -> Iterator[tuple[int, int, Document]]:
+    for group_id, ordinals, packed in _packed(dbsession, header_keys):
+        document = open_document(packed)
+        for ordinal in _there(ordinals, document.series_ids):
+            yield group_id * GROUP_SIZE + ordinal, ordinal, document
+
+
+def _packed(dbsession: Session, header_keys: Collection[int]) -> Iterator[tuple[int, list[int], bytes]]:
+    """Give the documents of some images, and the ordinals of these."""
     wanted: dict[int, list[int]] = defaultdict(list)
     for key in header_keys:
         wanted[key // GROUP_SIZE].append(key % GROUP_SIZE)
     found = sa.select(GroupDocument.group_id, GroupDocument.document).where(dialect_of(dbsession).within(GroupDocument.group_id, wanted))
     for group_id, packed in dbsession.execute(found):
-        document = open_document(packed)
-        for ordinal in wanted[group_id]:
-            if ordinal < len(document.series_ids) and document.series_ids[ordinal] is not None:
-                yield group_id * GROUP_SIZE + ordinal, ordinal, document
+        yield group_id, wanted[group_id], packed
+
+
+def _there(ordinals: Sequence[int], series_ids: Sequence[int | None]) -> list[int]:
+    return [ordinal for ordinal in ordinals if ordinal < len(series_ids) and series_ids[ordinal] is not None]

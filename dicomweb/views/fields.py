@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 from pydicom.datadict import dictionary_description, dictionary_has_tag, keyword_for_tag, private_dictionary_description
 
+from dicomweb import query
+from dicomweb.headers.dictionary import path_of
+
 # What a browser draws without a pause; what is left out is found with the filter, which looks at everything.
 MOST_ROWS = 4000
+# More values of one element are shown as one text.
+MOST_LINKS = 8
 # Of a longer value the page shows the beginning, of a much longer one it leads to the whole.
 SHORT = 120
 LONG = 4000
@@ -19,8 +25,9 @@ LONG = 4000
 class Row:
     """One element: what the table shows of it.
 
-    path: its place in the header, ``00400275/1/00400009`` with the numbers of the items it is nested in. items: of a
-    sequence, the rows of each item. text is cut at LONG characters; length tells how long it is.
+    path: its place in the header, ``00400275/1/00400009`` with the numbers of the items it is nested in. values: each value and
+    the address of the search for it, when there are few and short ones. items: of a sequence, the rows of each item. text is cut
+    at LONG characters; length tells how long it is.
     """
 
     path: str
@@ -32,6 +39,7 @@ class Row:
     text: str = ""
     length: int = 0
     note: str = ""
+    values: list[tuple[str, str]] = field(default_factory=list)
     items: list[list[Row]] = field(default_factory=list)
 
     @property
@@ -58,16 +66,22 @@ class Table:
         self._wanted = wanted.casefold()
         self.shown = 0
         self.left_out = 0
-        self.rows = self._rows(header, "")
+        self.rows = self._rows(header, "", "")
 
-    def _rows(self, elements: dict[str, Any], above: str) -> list[Row]:
+    def _rows(self, elements: dict[str, Any], above: str, indexed: str) -> list[Row]:
         creators: dict[tuple[str, str], str] = {}
         rows = []
         for tag, element in elements.items():
             creator = _note_creator(creators, tag, element)
             row = _row(tag, element, creator, above)
+            path = indexed + path_of(int(tag, 16), creator or "")
             if element.get("vr") == "SQ":
-                row.items = [self._rows(item or {}, f"{above}{tag}/{number}/") for number, item in enumerate(element.get("Value", ()), 1)]
+                row.items = [
+                    self._rows(item or {}, f"{above}{tag}/{number}/", f"{path}/")
+                    for number, item in enumerate(element.get("Value", ()), 1)
+                ]
+            elif not row.is_cut:
+                row.values = _values(path, element)
             if not self._wanted or self._matches(row, element) or any(row.items):
                 if self.shown >= MOST_ROWS:
                     self.left_out += 1
@@ -87,6 +101,24 @@ def value_text(element: dict[str, Any]) -> str:
     if values is None:
         return ""
     return "\\".join(_one(value) for value in values)
+
+
+def _values(path: str, element: dict[str, Any]) -> list[tuple[str, str]]:
+    values = [_one(value) for value in element.get("Value", ())]
+    if not any(values) or len(values) > MOST_LINKS:
+        return []
+    found = query.field_at(path)
+    return [(text, _address(found, text) if text else "") for text in values]
+
+
+def _address(found: query.Field, text: str) -> str:
+    try:
+        written = query.unparse(query.equals(found, text))
+        # What the language cannot say has no link: half of a surrogate pair, a path that is too long for a name.
+        query.parse(written)
+    except ValueError:
+        return ""
+    return f"/search?{urlencode({'q': written})}"
 
 
 def find(header: dict[str, Any], path: str) -> dict[str, Any] | None:

@@ -13,6 +13,15 @@ MESSAGES = {
     "already-deleting": ("info", "The batch is being deleted already."),
     "import": ("success", "The folder is being imported."),
     "not-importable": ("warning", "This is not a folder, or it became a batch already."),
+    "saved": ("success", "The search is saved."),
+    "not-saved": ("warning", "The search was not saved: a name has at most 100 printable characters."),
+    "not-labelled": (
+        "warning",
+        "Nothing was labelled: a label has at most 64 printable characters and no minus before it, and is put on at most 100,000 at once.",
+    ),
+    "forgotten": ("success", "The search is forgotten."),
+    "labelled": ("success", "The label is on everything in this result."),
+    "unlabelled": ("success", "The label is taken away from everything in this result."),
     "job-retry": ("success", "The job is tried again."),
     "job-not-failed": ("info", "The job has not failed, or is tried again already."),
 }

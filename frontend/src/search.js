@@ -1,0 +1,184 @@
+// Completion for inputs with data-complete: an ARIA combobox (https://www.w3.org/WAI/ARIA/apg/patterns/combobox/). The server
+// knows the language, the dictionary and the values; without this script the box is an ordinary text field.
+
+const WAIT_MS = 80;
+
+// The server counts characters, JavaScript counts UTF-16 units.
+const unitsOf = (text, characters) => [...text].slice(0, characters).join("").length;
+const charactersOf = (text, units) => [...text.slice(0, units)].length;
+
+class Completion {
+  constructor(input, list, status) {
+    this.input = input;
+    this.list = list;
+    this.status = status;
+    this.found = null;
+    this.active = -1;
+    this.waiting = 0;
+    this.asked = 0;
+    input.addEventListener("input", () => this.askSoon());
+    input.addEventListener("click", () => this.askSoon());
+    input.addEventListener("keydown", (event) => this.press(event));
+    input.addEventListener("blur", () => this.close());
+    list.addEventListener("mousedown", (event) => {
+      // The focus stays in the box.
+      event.preventDefault();
+      const option = event.target.closest("[role=option]");
+      if (option) this.take(Number(option.dataset.index));
+    });
+  }
+
+  get isOpen() {
+    return !this.list.hidden;
+  }
+
+  wantsFields(text) {
+    const kind = this.input.dataset.complete;
+    return kind === "fields" || (kind === "console" && /^(facet|columns)\s/.test(text));
+  }
+
+  askSoon() {
+    clearTimeout(this.waiting);
+    this.waiting = setTimeout(() => this.ask(), WAIT_MS);
+  }
+
+  async ask() {
+    const text = this.input.value;
+    const cursor = charactersOf(text, this.input.selectionStart ?? text.length);
+    const asked = ++this.asked;
+    const parameters = new URLSearchParams({ cursor: String(cursor) });
+    if (text) parameters.set("text", text);
+    if (this.wantsFields(text)) parameters.set("only", "fields");
+    try {
+      const answer = await fetch(`/api/complete?${parameters}`, { headers: { "X-Requested-With": "XMLHttpRequest" } });
+      if (!answer.ok || asked !== this.asked || document.activeElement !== this.input) return;
+      this.show(await answer.json());
+    } catch {
+      // Without the server there is nothing to offer; the box goes on as a text field.
+      this.close();
+    }
+  }
+
+  show(found) {
+    this.found = found;
+    this.active = -1;
+    this.list.replaceChildren(
+      ...found.options.map((option, index) => {
+        const item = document.createElement("li");
+        item.id = `${this.list.id}-${index}`;
+        item.role = "option";
+        item.dataset.index = String(index);
+        item.ariaSelected = "false";
+        const label = document.createElement("span");
+        label.className = "completion-label";
+        label.textContent = option.label;
+        const help = document.createElement("span");
+        help.className = "completion-help";
+        help.textContent = option.help;
+        item.append(label, help);
+        return item;
+      }),
+    );
+    this.list.hidden = found.options.length === 0;
+    this.input.ariaExpanded = String(this.isOpen);
+    this.input.removeAttribute("aria-activedescendant");
+    this.status.textContent = this.isOpen ? `${found.options.length} suggestions; the arrow keys choose` : "";
+  }
+
+  close() {
+    clearTimeout(this.waiting);
+    this.asked += 1;
+    this.list.hidden = true;
+    this.active = -1;
+    this.input.ariaExpanded = "false";
+    this.input.removeAttribute("aria-activedescendant");
+    this.status.textContent = "";
+  }
+
+  move(step) {
+    const items = this.list.children;
+    if (this.active >= 0) items[this.active].ariaSelected = "false";
+    // One place more than there are options: from the last one the arrow leads back to what was typed.
+    this.active = ((this.active + 1 + step + items.length + 1) % (items.length + 1)) - 1;
+    if (this.active < 0) {
+      this.input.removeAttribute("aria-activedescendant");
+      return;
+    }
+    items[this.active].ariaSelected = "true";
+    items[this.active].scrollIntoView({ block: "nearest" });
+    this.input.setAttribute("aria-activedescendant", items[this.active].id);
+  }
+
+  take(index) {
+    const text = this.input.value;
+    const option = this.found.options[index];
+    const before = text.slice(0, unitsOf(text, this.found.start)) + option.text;
+    this.input.value = before + text.slice(unitsOf(text, this.found.end));
+    this.input.setSelectionRange(before.length, before.length);
+    this.close();
+    this.input.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  press(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+    if (!this.isOpen) {
+      if (event.key === "ArrowDown" && !this.input.dataset.history) {
+        event.preventDefault();
+        this.ask();
+      }
+      return;
+    }
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") this.move(event.key === "ArrowDown" ? 1 : -1);
+    else if (event.key === "Enter" && this.active >= 0) this.take(this.active);
+    else if (event.key === "Tab" && !event.shiftKey) this.take(Math.max(0, this.active));
+    else if (event.key === "Escape") this.close();
+    else {
+      if (event.key === "Enter") this.close();
+      return;
+    }
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }
+}
+
+export function start() {
+  for (const input of document.querySelectorAll("input[data-complete]")) {
+    const list = document.createElement("ul");
+    list.id = `${input.id}-completion`;
+    list.className = "completion";
+    list.role = "listbox";
+    list.ariaLabel = "Suggestions";
+    list.hidden = true;
+    const status = document.createElement("p");
+    status.className = "visually-hidden";
+    status.role = "status";
+    input.after(list, status);
+    input.role = "combobox";
+    input.ariaExpanded = "false";
+    input.ariaAutoComplete = "list";
+    input.setAttribute("aria-controls", list.id);
+    new Completion(input, list, status);
+  }
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest("input, textarea, select, [contenteditable]")) return;
+    const input = document.querySelector("input[data-complete]");
+    if (input) {
+      event.preventDefault();
+      input.focus();
+      input.select();
+    }
+  });
+  // Choosing a level or a size asks at once.
+  for (const select of document.querySelectorAll("[data-submit]")) {
+    select.addEventListener("change", () => select.form.requestSubmit());
+  }
+  for (const box of document.querySelectorAll("[data-check-all]")) {
+    box.hidden = false;
+    box.addEventListener("change", () => {
+      for (const one of document.querySelectorAll(`input[name="${box.dataset.checkAll}"]`)) one.checked = box.checked;
+    });
+  }
+}
+
+start();

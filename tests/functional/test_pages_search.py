@@ -1,0 +1,305 @@
+"""The search page and the console, as a browser without scripts sees them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+
+from dicomweb.imports import Importer
+from dicomweb.models import LabelLink, SavedSearch
+from dicomweb.settings import Settings
+from tests import dicom_files
+from tests.functional import api_data
+from tests.functional.pages import HOSTILE, NOW, Browser
+
+
+def search(browser: Browser, query: str = "", status: int = 200, **parameters: str) -> Any:
+    given = {"q": query, **parameters}
+    return browser.get(f"/search?{urlencode({name: value for name, value in given.items() if value})}", status=status).html
+
+
+def total(page: Any) -> str:
+    return str(page.select_one("#result-title span").text)
+
+
+def links(page: Any, selector: str) -> dict[str, str]:
+    return {" ".join(link.text.split()): link["href"] for link in page.select(selector)}
+
+
+def query_of(address: str) -> str:
+    return parse_qs(urlsplit(address).query).get("q", [""])[0]
+
+
+class TestTheResult:
+    def test_it_is_counted_and_said_back(self, browser: Browser, imported: int) -> None:
+        page = search(browser, "modality:mr")
+        assert total(page) == "2 images"
+        assert page.select_one("#sentence").text == "Modality is mr."
+        assert page.select_one("input[name=q]")["value"] == "modality:mr"
+
+    def test_each_row_leads_to_its_image_and_its_batch(self, browser: Browser, imported: int) -> None:
+        row = search(browser, "Modality:MR").select_one(".results tbody tr")
+        image, batch = (link["href"] for link in row.select("a"))
+        assert image.startswith(f"/batches/{imported}/images/")
+        assert batch == f"/batches/{imported}"
+        browser.get(image, status=200)
+
+    def test_a_series_leads_to_its_images(self, browser: Browser, imported: int) -> None:
+        page = search(browser, "Modality:MR", level="series")
+        assert total(page) == "1 series"
+        assert total(browser.get(page.select_one(".results tbody a")["href"]).html) == "2 images"
+
+    def test_a_click_on_a_head_sorts_and_another_turns_the_order_round(self, browser: Browser, imported: int) -> None:
+        def ids(page: Any) -> list[str]:
+            return [row.select_one("a")["href"] for row in page.select(".results tbody tr")]
+
+        page = search(browser, "Modality:MR", columns="InstanceNumber,PatientID")
+        up = browser.get(links(page, ".results thead a")["InstanceNumber"]).html
+        assert up.select_one("th[aria-sort]")["aria-sort"] == "ascending"
+        down = browser.get(links(up, ".results thead a")["InstanceNumber"]).html
+        assert down.select_one("th[aria-sort]")["aria-sort"] == "descending"
+        assert ids(down) == ids(up)[::-1]
+        assert browser.get(links(down, ".results thead a")["InstanceNumber"]).html.select_one("th[aria-sort]") is None
+
+    def test_columns_are_chosen_and_taken_away(self, browser: Browser, imported: int) -> None:
+        page = search(browser, columns="patientid Modality")
+        heads = [head.text for head in page.select(".results thead .column-head a:first-child")]
+        assert heads == ["PatientID", "Modality"]
+        page = browser.get(page.select_one(".column-remove")["href"]).html
+        assert [head.text for head in page.select(".results thead .column-head a:first-child")] == ["Modality"]
+
+    def test_pages_lead_on_and_back_in_any_order(self, browser: Browser, settings: Settings, importer: Importer) -> None:
+        folder = settings["watch.folders"][0] / "many"
+        dicom_files.write_series(folder, images=60)
+        api_data.import_folder(importer, folder)
+        for sort in ("", "-InstanceNumber"):
+            first = search(browser, sort=sort)
+            second = browser.get(first.select_one("a[rel=next]")["href"]).html
+            seen = [row.select_one("a")["href"] for page in (first, second) for row in page.select(".results tbody tr")]
+            assert len(seen) == len(set(seen)) == 60
+            back = browser.get(second.select_one("a[rel=prev]")["href"]).html
+            assert back.select_one(".results tbody").text == first.select_one(".results tbody").text
+            assert second.select_one("a[rel=next]") is None
+
+    def test_the_exports_are_those_of_the_result(self, browser: Browser, imported: int) -> None:
+        page = search(browser, "Modality:MR", level="series", columns="PatientID")
+        exports = links(page, "#export-panel a[download]")
+        assert list(exports) == ["CSV", "TSV", "NDJSON", "Parquet", "Images ZIP"]
+        assert browser.get(exports["CSV"]).text.splitlines()[0] == "PatientID"
+        assert browser.get(exports["Images ZIP"]).content_type == "application/zip"
+
+    def test_hostile_values_are_only_text(self, browser: Browser, imported: int) -> None:
+        page = browser.get("/search?columns=PatientName,SeriesDescription&counted=yes&facets=PatientName")
+        assert page.html.find("img") is None
+        assert [script for script in page.html.select("script") if not script.get("src")] == []
+        assert api_data.HOSTILE in page.html.text
+        for query in (HOSTILE, f"PatientName:{HOSTILE}"):
+            page = search(browser, query, status=400)
+            assert page.find("img") is None
+            assert page.select_one("input[name=q]")["value"] == query
+
+    @pytest.mark.parametrize("parameters", ["level=x", "size=x&page=-1", "q=%00", "columns=%22&sort=%5B", "facets=**.CodeValue", "after=%F0%9F%98%80"])
+    def test_odd_addresses_have_a_page(self, browser: Browser, imported: int, parameters: str) -> None:
+        assert browser.get(f"/search?{parameters}", expect_errors=True).status_int in (200, 400)
+
+
+class TestConditions:
+    def test_each_is_taken_away_by_a_click(self, browser: Browser, imported: int) -> None:
+        chips = search(browser, "Modality:MR PatientID:*").select(".chip")
+        assert [chip.select_one(".chip-text").text for chip in chips] == ["Modality:MR", "PatientID:*"]
+        assert query_of(chips[0].a["href"]) == "PatientID:*"
+
+    def test_a_value_of_a_facet_is_added_and_taken_away(self, browser: Browser, imported: int) -> None:
+        page = search(browser, "PatientID:*", counted="yes")
+        values = links(page, ".facet-values a")
+        narrowed = browser.get(values["MR 2"]).html
+        assert (query_of(values["MR 2"]), total(narrowed)) == ("PatientID:* Modality:MR", "2 images")
+        chosen = browser.get(f"{values['MR 2']}&counted=yes").html.select_one(".facet-values [aria-current]")
+        assert query_of(chosen["href"]) == "PatientID:*"
+
+    def test_what_is_without_an_element_is_one_click_away(self, browser: Browser, imported: int) -> None:
+        page = search(browser, facets="ImageComments", counted="yes")
+        [(text, address)] = [(text, address) for text, address in links(page, ".facet a").items() if "without" in text]
+        assert total(browser.get(address).html) == f"{text.split()[0]} images"
+
+    def test_another_facet_is_added_with_a_form(self, browser: Browser, imported: int) -> None:
+        form = browser.get("/search?q=Modality:MR&counted=yes").forms
+        [adding] = [one for one in form.values() if "facet" in one.fields]
+        adding["facet"] = "InstanceNumber"
+        page = browser.get(f"{adding.submit().request.path_qs}&counted=yes").html
+        assert "InstanceNumber" in [title.text for title in page.select(".facet-title .name")]
+
+    def test_the_fragment_is_the_same_as_in_the_page(self, browser: Browser, imported: int) -> None:
+        page = search(browser, "Modality:MR", counted="yes")
+        fragment = browser.get("/search/facets?q=Modality:MR").html
+        assert links(fragment, "a") == links(page, ".search-facets a")
+        lazy = search(browser, "Modality:MR").select_one("[hx-get^='/search/facets']")
+        assert links(browser.get(lazy["hx-get"]).html, "a") == links(fragment, "a")
+
+    def test_what_varies_is_a_page_of_its_own(self, browser: Browser, imported: int) -> None:
+        page = browser.get("/search/varies?q=Modality:MR").html
+        varying, constant = page.select("tbody")
+        assert "InstanceNumber" in varying.text
+        assert "Modality" in [head.text for head in constant.select("th")]
+        browser.get("/search/varies?q=Modalty:MR", status=400)
+
+
+class TestNothing:
+    def test_an_empty_database_says_what_to_do(self, browser: Browser) -> None:
+        assert "There are no images yet" in search(browser).text
+        assert "There are no images yet" in search(browser, "Modality:CT").text
+
+    def test_the_condition_that_is_in_the_way_is_named(self, browser: Browser, imported: int) -> None:
+        page = search(browser, "Modality:MR SeriesDescription:nothing")
+        assert "Nothing matches" in page.text
+        assert list(links(page, ".looser a")) == ["2 images without SeriesDescription:nothing"]
+        assert total(browser.get(page.select_one(".looser a")["href"]).html) == "2 images"
+
+    def test_a_single_condition_leads_back_to_everything(self, browser: Browser, imported: int) -> None:
+        page = search(browser, "PatientID:nobody")
+        assert "No image has this" in page.text
+        assert page.select(".looser") == []
+
+
+class TestMistakes:
+    def test_the_place_is_marked_and_the_suggestion_is_a_link(self, browser: Browser, imported: int) -> None:
+        page = search(browser, "PatientID:* Modalty:MR", status=400)
+        assert page.select_one("mark").text == "Modalty"
+        assert page.select_one("input[name=q]")["aria-invalid"] == "true"
+        suggestion = page.select_one("#mistake a")
+        assert suggestion.text == "Modality"
+        assert total(browser.get(suggestion["href"]).html) == "2 images"
+
+    @pytest.mark.parametrize("parameter", ["columns", "sort", "facets"])
+    def test_mistakes_elsewhere_are_explained_too(self, browser: Browser, imported: int, parameter: str) -> None:
+        page = search(browser, status=400, **{parameter: "Modalty"})
+        assert "Modalty" in page.select_one("#mistake").text
+        browser.get(page.select_one("#mistake a")["href"], status=200)
+
+
+class TestKeeping:
+    def test_a_search_is_saved_listed_counted_and_forgotten(self, browser: Browser, imported: int) -> None:
+        answer = browser.press("/search/save", q="Modality:MR", level="series", name="All MR")
+        assert answer.status_int == 303
+        page = browser.get(answer.location).html
+        assert "The search is saved." in page.text
+        counted = browser.get(page.select_one("[hx-get='/search/saved']")["hx-get"]).html
+        assert counted.select_one(".badge").text == "1"
+        assert total(browser.get(counted.a["href"]).html) == "1 series"
+        browser.press("/search/forget", id=counted.select_one("input[name=id]")["value"])
+        assert browser.count(SavedSearch) == 0
+
+    def test_a_saved_search_that_is_no_query_any_more_says_so(self, browser: Browser) -> None:
+        browser.add(SavedSearch(name="old", query="Modalty:CT", level="image", columns=["PatientID"], created_at=NOW))
+        assert "Modalty" in browser.get("/search/saved").html.text
+
+    def test_a_label_is_put_on_the_result_and_taken_off(self, browser: Browser, imported: int) -> None:
+        answer = browser.press("/search/label", q="Modality:MR", level="image", label="my knees", do="add")
+        page = browser.get(answer.location).html
+        assert "The label is on everything" in page.text
+        assert total(browser.get(links(page, ".shelf a")["my knees"]).html) == "2 images"
+        browser.press("/search/label", q="Modality:MR", level="image", label="my knees", do="remove")
+        assert browser.count(LabelLink) == 0
+
+    @pytest.mark.parametrize(
+        ("path", "fields"),
+        [
+            ("/search/save", {"q": "Modalty:MR", "name": "x"}),
+            ("/search/save", {"q": "", "name": ""}),
+            ("/search/label", {"q": "", "label": "-x", "do": "add"}),
+            ("/search/label", {"q": "Modality:(", "label": "x", "do": "add"}),
+            ("/search/forget", {"id": "x"}),
+        ],
+    )
+    def test_what_cannot_be_kept_changes_nothing(self, browser: Browser, imported: int, path: str, fields: dict[str, str]) -> None:
+        assert browser.press(path, **fields).status_int == 303
+        assert (browser.count(SavedSearch), browser.count(LabelLink)) == (0, 0)
+
+    def test_a_change_needs_the_token(self, browser: Browser, imported: int) -> None:
+        browser.post("/search/label", {"q": "", "label": "x"}, status=400)
+        assert browser.count(LabelLink) == 0
+
+
+class TestTheImage:
+    def test_a_value_leads_to_the_search_for_it(self, browser: Browser, imported: int) -> None:
+        row = search(browser, "Modality:MR").select_one(".results tbody a")["href"]
+        fields = links(browser.get(row).html, ".field-value a.search-for")
+        assert query_of(fields["MR"]) == "Modality:MR"
+        assert total(browser.get(fields["MR"]).html) == "2 images"
+
+    def test_every_link_of_a_real_header_finds_its_image(self, browser: Browser, importer: Importer, pydicom_files: tuple[Path, ...], settings: Settings) -> None:
+        folder = settings["watch.folders"][0] / "real"
+        folder.mkdir()
+        [rich] = [path for path in pydicom_files if path.name == "CT_small.dcm"]
+        shutil.copy(rich, folder)
+        api_data.import_folder(importer, folder)
+        page = browser.get(search(browser).select_one(".results tbody a")["href"]).html
+        addresses = {link["href"] for link in page.select(".field-value a.search-for")}
+        assert len(addresses) > 100
+        lost = [address for address in addresses if browser.get(address).html.select_one("#result-title") is None]
+        assert lost == []
+
+
+@pytest.fixture
+def without_console(settings: Settings, engine: Any) -> Iterator[Browser]:
+    """A browser of an application whose console is switched off."""
+    app = api_data.make_app(settings, **{"console.enabled": "off"})
+    browser = Browser(app, settings, engine)
+    browser.begin_session()
+    yield browser
+    api_data.close(app)
+
+
+class TestTheConsole:
+    def line(self, browser: Browser, line: str, **standing: str) -> Any:
+        return browser.get(f"/console/answer?{urlencode({**standing, 'line': line})}").html.article
+
+    def test_a_query_gives_rows_and_is_kept_for_the_next_line(self, browser: Browser, imported: int) -> None:
+        answer = self.line(browser, "Modality:MR")
+        assert len(answer.select("tbody tr")) == 2
+        assert "2 images" in answer.text
+        standing = {name: answer[f"data-{name}"] for name in ("q", "level", "columns")}
+        answer = self.line(browser, "level series", **standing)
+        assert "1 series" in answer.text
+        assert (answer["data-q"], answer["data-level"]) == ("Modality:MR", "series")
+        assert "1 series" in self.line(browser, "count", q="Modality:MR", level="series").text
+
+    def test_facets_columns_sentence_export_and_help(self, browser: Browser, imported: int) -> None:
+        rows = self.line(browser, "facet Modality").select("tbody tr")
+        assert [[cell.text for cell in row.select("td")] for row in rows] == [["CT", "5"], ["MR", "2"]]
+        answer = self.line(browser, "columns patientid")
+        assert answer["data-columns"] == "PatientID"
+        assert [head.text for head in answer.select("th")] == ["image", "PatientID"]
+        assert self.line(browser, "say", q="Modality:MR").select_one("p:last-child").text == "Modality is MR"
+        csv = links(self.line(browser, "export", q="Modality:MR", level="series"), "a")["CSV"]
+        assert len(browser.get(csv).text.splitlines()) == 2
+        assert "SliceThickness" in self.line(browser, "help").text
+
+    @pytest.mark.parametrize("line", ["Modalty:MR", "level patient", "facet Modalty", "facet", "columns Modalty", "count Modality:(", "x\x00"])
+    def test_a_mistake_is_an_answer(self, browser: Browser, imported: int, line: str) -> None:
+        assert self.line(browser, line).select_one(".text-danger") is not None
+
+    def test_it_works_without_a_script(self, browser: Browser, imported: int) -> None:
+        form = browser.get("/console").forms[1]
+        form["line"] = "Modality:MR"
+        answer = form.submit()
+        assert "2 images" in answer.text
+        assert answer.forms[1]["q"].value == "Modality:MR"
+
+    def test_it_only_reads(self, browser: Browser, imported: int) -> None:
+        with api_data.statements(browser.app.registry["engine"]) as ran:
+            for line in ("Modality:MR", "count", "facet Modality", "columns KVP", "level study", "export", "say", "help", "delete", "x"):
+                self.line(browser, line)
+        assert ran
+        assert [statement for statement in ran if not statement.lstrip().startswith(("SELECT", "WITH"))] == []
+        browser.post("/console/answer", {"csrf_token": browser.token(), "line": "count"}, status=404)
+
+    def test_a_setting_switches_it_off(self, without_console: Browser) -> None:
+        without_console.get("/console", status=404)
+        without_console.get("/console/answer?line=count", status=404)
+        assert without_console.get("/search").html.select("a[href='/console']") == []
