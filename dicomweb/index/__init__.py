@@ -45,6 +45,7 @@ from dicomweb.index.expressions import (
     Expression,
     ExpressionTooLarge,
     Like,
+    Name,
     Not,
     OfBatches,
     OfImages,
@@ -75,7 +76,7 @@ from dicomweb.index.writing import UnknownFields, delete_groups, ensure_fields, 
 
 __all__ = [
     "MARK", "MOST_FIELDS", "And", "Anywhere", "Between", "Contains", "Equals", "EqualsFolded", "Exists", "Expression", "ExpressionTooLarge", "Extent", "FieldSummary", "GroupElements", "Like",
-    "Member", "Not", "OfBatches", "OfImages", "OfSeries", "OneOf", "Or", "PathSummary", "Prepared", "TooManyGroups", "UnknownFields", "begin_with", "count", "count_fields", "count_series",
+    "Member", "Name", "Not", "OfBatches", "OfImages", "OfSeries", "OneOf", "Or", "PathSummary", "Prepared", "TooManyGroups", "UnknownFields", "begin_with", "count", "count_fields", "count_series",
     "delete_groups", "ensure_fields", "everything", "extent", "extra_ddl", "facet", "field_paths", "fold", "keys", "list_fields", "page", "prepare", "promote", "read_elements",
     "read_headers", "read_meta", "read_smallest", "remove_images", "select_firsts", "select_keys", "select_series", "series_of", "summarise_fields", "summarise_paths", "tally", "tally_numbers", "write",
 ]  # fmt: skip

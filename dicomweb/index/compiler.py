@@ -38,6 +38,7 @@ from dicomweb.index.expressions import (
     Expression,
     Leaf,
     Like,
+    Name,
     Not,
     OfBatches,
     OfImages,
@@ -292,6 +293,9 @@ class Search:
                 zone.append(_overlaps(prefix, prefix + LAST))
             case Contains(_, text):
                 zone.append(any_of([sql("c.words IS NULL"), containing(sql("c.words"), fold(text))]))
+            case Name():
+                longest = max((fold(part) for part in split_pattern(leaf.run()[0])[0]), key=len)
+                zone.append(any_of([sql("c.words IS NULL"), containing(sql("c.words"), longest)]))
         return all_of(zone)
 
     def _perhaps(self, leaf: Leaf) -> Sql:
@@ -486,4 +490,12 @@ def _folded_matches(leaf: Leaf, text: Sql) -> Sql:
         case Like(_, pattern):
             parts, wildcards = split_pattern(pattern)
             return matching(text, [fold(part) for part in parts], wildcards)
+        case Name():
+            pattern, of_components = leaf.run()
+            parts, wildcards = split_pattern(pattern)
+            parts = [fold(part) for part in parts]
+            parts[0] = "=" + parts[0]
+            parts[-1] += "="
+            runs = sql("replace({text}, '^', '=')" if of_components else "rtrim({text}, '^')", text=text)
+            return matching(sql("('=' || {runs} || '=')", runs=runs), ["", *parts, ""], ["*", *wildcards, "*"])
     raise TypeError(f"{type(leaf).__name__} compares no folded text")

@@ -60,6 +60,24 @@ class Like:
 
 
 @dataclass(frozen=True, slots=True)
+class Name:
+    r"""A name of a person (PS3.5 6.2.1) matches a pattern, folded, as in ``Like``.
+
+    It is enough that component groups as they stand side by side match, or, when the pattern has neither ``^`` nor ``=``,
+    components: ``yamada``, ``山田*``, ``山田^太郎`` and ``yamada^tarou=山田^*`` all match ``Yamada^Tarou=山田^太郎``. Empty components
+    at the end say nothing, so ``smith^`` is a whole group.
+    """
+
+    path: str
+    pattern: str
+
+    def run(self) -> tuple[str, bool]:
+        """Give the pattern without empty components at its end, and whether it is compared with single components."""
+        pattern = self.pattern.rstrip("^")
+        return pattern, "^" not in self.pattern and "=" not in pattern
+
+
+@dataclass(frozen=True, slots=True)
 class Contains:
     """A value contains this text, folded."""
 
@@ -137,7 +155,7 @@ class Not:
     operand: Expression
 
 
-PathLeaf = Equals | EqualsFolded | OneOf | Like | Contains | Between | Exists
+PathLeaf = Equals | EqualsFolded | OneOf | Like | Name | Contains | Between | Exists
 Leaf = PathLeaf | Anywhere | OfSeries | OfBatches | OfImages
 Expression = Leaf | And | Or | Not
 

@@ -80,6 +80,9 @@ def parse(text: str, *, now: datetime | None = None) -> Node:
 
 def equals(field: Field, value: str) -> Term:
     """Give the condition that an element has this value of a header, as the language has it: a number by what it is worth."""
+    if field.vr == "PN" and value and not {"^", "="} & set(value):
+        # Alone it would be any component.
+        value += "^"
     found = interval(field.vr, value) if field.vr in NUMBER_VRS else None
     return Term(field, _equal_range(found, value) if found else Text(value))
 

@@ -1,11 +1,13 @@
 """From the tree of a query to an expression of the header index.
 
 Patient, study and series rows hold what the *first* image said, cut short and without further values, so no condition is
-answered from them: the index gives the same answer for what agrees, and the right one for what does not.
+answered from them but those on the UIDs that they are rows of: the index gives the same answer for what agrees, and the right
+one for what does not.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,13 +18,15 @@ from sqlalchemy.orm import Session
 from dicomweb import index, query
 from dicomweb.index.dialect import dialect_of
 from dicomweb.index.expressions import leaves
-from dicomweb.models import BATCH_STATUS, Batch, Field, Image, Label, LabelLink, Series
+from dicomweb.models import BATCH_STATUS, Batch, Field, Image, Label, LabelLink, Series, Study
 from dicomweb.search.errors import SearchError, TooBroad, TooLarge
 from dicomweb.search.globs import Glob
 
 # Conditions that `**.` may stand for; together with all others they must stay below what a statement can hold.
 MOST_PATHS = 100
 
+# As PS3.5 9.1 has it, and of no fewer components than any root has.
+_UID = re.compile(r"[0-2](\.(0|[1-9][0-9]*)){3,}")
 _NOBODY = index.Or(())
 
 
@@ -61,12 +65,44 @@ def _compile(dbsession: Session, node: query.Node) -> index.Expression:
         case query.Not(operand):
             return index.Not(_compile(dbsession, operand))
         case query.Words(text):
-            return index.Anywhere(text)
+            return _words(dbsession, text)
         case query.Term(field, test):
             return _term(dbsession, field, test)
         case query.Meta(name, test):
             return _META[name](dbsession, test)
     raise TypeError(f"{type(node).__name__} is no node of a query")
+
+
+def _words(dbsession: Session, text: str) -> index.Expression:
+    """Compile free text. A whole UID is looked for among the UIDs too, which are no text."""
+    uid = text.strip()
+    if not _UID.fullmatch(uid):
+        return index.Anywhere(text)
+    paths = dbsession.scalars(sa.select(Field.path).where(Field.vr == "UI").order_by(Field.id).limit(MOST_PATHS))
+    return index.Or((index.Anywhere(text), *(_equal_text(path, uid) for path in paths)))
+
+
+def _equal_text(path: str, text: str) -> index.Expression:
+    """Say that a value is a text; the UIDs of images, series and studies are unique columns of their rows."""
+    if _UID.fullmatch(text):
+        match path:
+            case "00080018":
+                return index.OfImages(sa.select(Image.header_key).where(Image.sop_instance_uid == text))
+            case "0020000E":
+                return index.OfSeries(sa.select(Series.id).where(Series.series_instance_uid == text))
+            case "0020000D":
+                return index.OfSeries(sa.select(Series.id).join(Study).where(Study.study_instance_uid == text))
+    return index.EqualsFolded(path, text)
+
+
+def _matches_text(field: query.Field, path: str, test: query.Text) -> index.Expression:
+    if field.vr == "PN" and test.pattern.strip("^"):
+        return index.Name(path, test.pattern if test.wildcards else _literally(test.pattern))
+    return index.Like(path, test.pattern) if test.wildcards else _equal_text(path, test.pattern)
+
+
+def _literally(text: str) -> str:
+    return re.sub(r"([*?\\])", r"\\\1", text)
 
 
 def _term(dbsession: Session, field: query.Field, test: query.Test) -> index.Expression:
@@ -81,10 +117,10 @@ def _term(dbsession: Session, field: query.Field, test: query.Test) -> index.Exp
             def leaf(path: str) -> index.Expression:
                 return index.Between(path, test.low, test.high, test.low_open, test.high_open)
 
-        case query.Text(pattern, wildcards):
+        case query.Text():
 
             def leaf(path: str) -> index.Expression:
-                return index.Like(path, pattern) if wildcards else index.EqualsFolded(path, pattern)
+                return _matches_text(field, path, test)
 
     found = [leaf(path) for path in paths_of(dbsession, field)]
     return found[0] if len(found) == 1 else index.Or(tuple(found))

@@ -22,6 +22,7 @@ from dicomweb.index import (
     Expression,
     Like,
     Member,
+    Name,
     Not,
     OneOf,
     Or,
@@ -91,10 +92,19 @@ def matches(expression: Expression, values: Iterable[Value]) -> bool:
             translated = "".join({"*": ".*", "?": "."}[wildcard] + re.escape(fold(part)) for wildcard, part in zip(wildcards, parts[1:], strict=True))
             expected = re.compile(re.escape(fold(parts[0])) + translated, re.DOTALL)
             return any(expected.fullmatch(value.folded) for value in here)
+        case Name(_, pattern):
+            return any(_name(pattern, value.folded) for value in here)
         case Between(_, low, high):
             numbers = [value.number for value in here if value.number is not None]
             return any((low is None or low <= found) and (high is None or found <= high) for found in numbers)
     raise TypeError(expression)
+
+
+def _name(pattern: str, name: str) -> bool:
+    groups = name.rstrip("^").split("=") if {"^", "="} & set(pattern) else name.replace("^", "=").split("=")
+    runs = ["=".join(groups[first:last]) for first in range(len(groups)) for last in range(first + 1, len(groups) + 1)]
+    asked = Like("", pattern.rstrip("^"))
+    return any(matches(asked, [Value("", run, None, True, run)]) for run in runs)
 
 
 def random_leaf(drawn: random.Random, images: Sequence[Sequence[Value]]) -> Expression:
@@ -123,7 +133,7 @@ def random_leaf(drawn: random.Random, images: Sequence[Sequence[Value]]) -> Expr
     escaped = re.sub(r"([*?\\])", r"\\\1", value.text[:200])
     if chance < 0.95:
         patterns = [escaped[:3] + "*", "*" + value.text[-3:], value.text[:2] + "?" + value.text[3:200], some + "*", "*" + some + "*", "?" * 4, "*", escaped]
-        return Like(value.path, drawn.choice(patterns))
+        return drawn.choice([Like, Like, Name])(value.path, drawn.choice(patterns))
     return drawn.choice([Exists("00990010"), Equals("00990010", "x"), Not(Exists("00990010")), And(()), Or(()), Between(value.path)])
 
 

@@ -11,22 +11,24 @@ from tests.unit.dicomweb.search.conftest import Import
 
 # Written in the header, and what somebody may type to find it.
 NAMES = {
-    "Yamada^Tarou=山田^太郎=やまだ^たろう": ["yamada*", "*山田*", "*太郎*", "*やまだ*", "*ﾔﾏﾀﾞ*".replace("ﾔﾏﾀﾞ", "やまだ")],
+    "Yamada^Tarou=山田^太郎=やまだ^たろう": ["yamada*", "yamada", "tarou", "山田", "山田*", "太郎", "山田^太郎", "yamada^t*=山田*", "*山田*", "*太郎*", "*やまだ*"],
     "ﾔﾏﾀﾞ^ﾀﾛｳ=ヤマダ^タロウ": ["ヤマダ*", "*ﾀﾛｳ*"],
-    "Hong^Gildong=洪^吉洞=홍^길동": ["*홍*", "*길동", "hong^*", "*洪^*"],
-    "Wang^XiaoDong=王^小东": ["*小东*", "*王^小东"],
+    "Hong^Gildong=洪^吉洞=홍^길동": ["*홍*", "*길동", "hong^*", "*洪^*", "홍", "吉洞", "洪^*"],
+    "Wang^XiaoDong=王^小东": ["*小东*", "*王^小东", "王*", "小东"],
     "Zhang^XiaoDong=張^小東": ["*小東"],
     "Люкceмбypг": ["люк*", "ЛЮК*"],
     "Διονυσιος": ["διον*", "ΔΙΟΝΥΣΙΟΣ", "διονυσιος"],
-    "שרון^דבורה": ["שרון*", "*דבורה"],
+    "שרון^דבורה": ["שרון*", "*דבורה", "דבורה"],
     "قباني^لنزار": ["قباني*", "*لنزار"],
-    "Äneas^Rüdiger": ["aneas^*", "ÄNEAS^RÜDIGER", "*rudiger"],
+    "Äneas^Rüdiger": ["aneas^*", "ÄNEAS^RÜDIGER", "*rudiger", "rudiger", "aneas^rudiger^^"],
     "Buc^Jérôme": ["buc^jerome", "*JÉRÔME"],
     "Łukasz^Żółć": ["lukasz^*", "*zolc"],
     "Ångström^Øystein": ["angstrom^*", "*oystein"],
     "Nguyễn^Đức": ["nguyen^duc"],
     "İbrahim^Çağrı": ["ibrahim^*", "*cagri"],
 }
+# What stands in a name too and must not find it.
+OTHERS = {"Yamada^Tarou=山田^太郎=やまだ^たろう": ["山", "yamad", "yamada^", "tarou=山田", "^tarou", "太郎^"], "Äneas^Rüdiger": ["aneas^", "diger", "rudiger^aneas"]}
 HOSTILE = ["100%", "50_50", "a'b", 'say "x"', "C:\\temp", "DROP TABLE image; --", "[a-z]*", "x OR 1=1", "NEAR(a b)", "a*", "?", "\x1b[31m", "{path}", ":value_0", "%s"]
 
 
@@ -46,7 +48,33 @@ def test_a_name_of_any_script_is_found_by_what_people_type(engine: sa.Engine, im
             field = query.resolve("PatientName")
             if name not in dict(search.complete_values(dbsession, field, name[:2].lower(), 20)):
                 missed.append(f"completion of {name[:2]}")
+        for name, typed in OTHERS.items():
+            for text in typed:
+                found = search.find(dbsession, query.parse(f'PatientName:"{text}"'), columns=["PatientName"])
+                if name in [row.values["PatientName"] for row in found.rows]:
+                    missed.append(f"not {text}")
     assert missed == []
+
+
+def test_what_was_counted_for_a_name_is_found_for_it(engine: sa.Engine, import_images: Import) -> None:
+    names = ["Smith", "Smith^John", "Smith^John^Q", "John^Smith", "SMITH^", ""]
+    import_images("names", *({"PatientName": name, "PatientID": str(number)} for number, name in enumerate(names)))
+
+    with work(engine, read_only=True) as dbsession:
+        answer = search.facet(dbsession, query.EVERYTHING, query.resolve("PatientName"))
+        found = {value.text: search.count(dbsession, query.parse(value.query)) for value in answer.values}
+    assert found == {"Smith": 2, "Smith^John": 1, "Smith^John^Q": 1, "John^Smith": 1, "SMITH^": 2, "": 1}
+
+
+@pytest.mark.parametrize("keyword", ["SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"])
+def test_a_uid_alone_is_found_among_the_uids(engine: sa.Engine, import_images: Import, keyword: str) -> None:
+    import_images("uids", *({keyword: f"1.2.3.4.{number}"} for number in (5, 5, 55) if number != 5 or keyword != "SOPInstanceUID"), {keyword: "1.2.3.4.5"})
+
+    with work(engine, read_only=True) as dbsession:
+        alone = search.count(dbsession, query.parse("1.2.3.4.5"))
+        assert alone == search.count(dbsession, query.parse(f"{keyword}:1.2.3.4.5")) == (1 if keyword == "SOPInstanceUID" else 3)
+        assert search.count(dbsession, query.parse("1.2.3.4")) == 0
+        assert search.count(dbsession, query.parse("1.2.3.4.5 -PatientID:missing")) == alone
 
 
 def test_the_sample_files_of_all_character_sets_are_found(engine: sa.Engine, import_images: Import) -> None:

@@ -65,6 +65,8 @@ def matches(node: query.Node, known: Known) -> bool:
                     return bool(here)
                 case query.Missing():
                     return not here
+                case query.Text() if field_.vr == "PN" and test.pattern.strip("^"):
+                    return any(name_matches(test, value.folded) for value in here)
                 case query.Text():
                     return any(pattern(test).fullmatch(value.folded) for value in here)
                 case query.Range():
@@ -95,6 +97,14 @@ def pattern(test: query.Text) -> re.Pattern[str]:
     for token in re.findall(r"\\[*?\\]|.", test.pattern, re.DOTALL):
         made += {"*": ".*", "?": "."}.get(token) or re.escape(_fold(token[-1]))
     return re.compile(made, re.DOTALL)
+
+
+def name_matches(test: query.Text, name: str) -> bool:
+    """Tell whether whole component groups of a name match, or, when neither ``^`` nor ``=`` is asked for, whole components."""
+    parts = name.rstrip("^").split("=") if {"^", "="} & set(test.pattern) else name.replace("^", "=").split("=")
+    asked = pattern(query.Text(test.pattern.rstrip("^"), test.wildcards))
+    runs = ("=".join(parts[first:last]) for first in range(len(parts)) for last in range(first + 1, len(parts) + 1))
+    return any(asked.fullmatch(run) for run in runs)
 
 
 def within(test: query.Range, number: float) -> bool:
