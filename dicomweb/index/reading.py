@@ -17,6 +17,7 @@ from dicomweb.models import GROUP_SIZE, GroupDocument
 
 EXAMPLES = 5
 MOST_COLUMNS = 20
+MOST_GROUPS = 10_000
 EXAMPLE_LENGTH = 200
 # A page of fields asks for the examples of all of them at once; SQLite joins at most 500 questions.
 MOST_FIELDS = 200
@@ -107,9 +108,10 @@ def _in_order(value: tuple[float | None, str]) -> tuple[bool, float, str]:
 
 
 def begin_with(dbsession: Session, path: str, prefix: str, *, limit: int) -> list[tuple[str, int]]:
-    """Give values of a path that begin with a folded text, and at least how many images have each, in three statements.
+    """Give values of a path that begin with a folded text, and at least how many images have each, in any order and in four statements.
 
-    Looks at ``limit`` values of the dictionary in the order of their folded texts, and at MOST_COLUMNS columns.
+    Looks at ``limit`` values of the dictionary in the order of their folded texts, at MOST_GROUPS groups that have one of them
+    in common, and at MOST_COLUMNS columns.
     """
     dialect = dialect_of(dbsession)
     folded = fold(prefix)
@@ -125,20 +127,25 @@ def begin_with(dbsession: Session, path: str, prefix: str, *, limit: int) -> lis
     texts: dict[int, str] = dict(dbsession.execute(of_dictionary.statement()).all())
     found: Counter[str] = Counter()
     if texts:
+        # A value that all images of the archive share must not take long, nor take the look from the others.
         counted = sql(
-            "SELECT w.header_id, sum(g.images) FROM group_header w JOIN header_group g ON g.id = w.group_id "
-            "WHERE w.field_id = {field} AND {among} GROUP BY w.header_id",
-            field=field_id, among=dialect.one_of(sql("w.header_id"), list(texts)),
+            "SELECT given.id, (SELECT sum(g.images) FROM "
+            "(SELECT w.group_id FROM group_header w WHERE w.field_id = {field} AND w.header_id = given.id LIMIT {most}) few "
+            "JOIN header_group g ON g.id = few.group_id) FROM ({given}) given",
+            field=field_id, most=MOST_GROUPS // len(texts), given=dialect.given(dialect.array(list(texts))),
         )  # fmt: skip
         for id_, images in dbsession.execute(counted.statement()):
-            found[texts[id_]] += int(images)
+            found[texts[id_]] += int(images or 0)
     varying = sql(
-        "SELECT c.texts, c.places FROM group_column c WHERE c.field_id = {field} AND c.text_min <= {end} AND c.text_max >= {start} LIMIT {columns}",
+        "SELECT c.texts, c.folded, c.places FROM group_column c "
+        "WHERE c.field_id = {field} AND c.text_min <= {end} AND c.text_max >= {start} LIMIT {columns}",
         field=field_id, start=start, end=start + LAST, columns=MOST_COLUMNS,
     )  # fmt: skip
-    for packed, places in dbsession.execute(varying.statement()):
-        found.update(text for text in dialect.spread(dialect.values(packed), places) if text is not None and fold(text).startswith(folded))
-    return found.most_common()
+    for packed, packed_folds, places in dbsession.execute(varying.statement()):
+        texts_ = dialect.spread(dialect.values(packed), places)
+        folds = texts_ if packed_folds is None else dialect.spread(dialect.values(packed_folds), places)
+        found.update([text for text, folded_ in zip(texts_, folds, strict=True) if folded_ is not None and folded_.startswith(folded)])
+    return list(found.items())
 
 
 def count_fields(dbsession: Session, *, prefix: str = "") -> int:

@@ -16,13 +16,13 @@ from sqlalchemy.orm import Session
 
 from dicomweb.index.compiler import Search, search_groups
 from dicomweb.index.expressions import Expression
-from dicomweb.index.sql import Sql, sql
+from dicomweb.index.sql import sql
 from dicomweb.models import GROUP_SIZE
 
 # More groups are not looked at: about a million images, and those that match in part are opened one by one.
 MOST_GROUPS = 20_000
 MOST_PARTIAL_GROUPS = 1_000
-_BLOCK = 200
+_BLOCK = 50
 
 
 class TooManyGroups(Exception):
@@ -132,44 +132,54 @@ class _Summary:
             self._paths[field_id].texts[text] += int(images)
 
     def _open_columns(self) -> None:
-        common = self._groups_with_common()
-        for block in _blocks(sorted(self._groups)):
-            having: dict[tuple[int, int], set[int]] = defaultdict(set)
-            for group_id, field_id, images, packed, places in self._dbsession.execute(self._columns(block).statement()):
+        common = self._count_varying()
+        self._open_whole()
+        self._open_partial(common)
+
+    def _count_varying(self) -> set[tuple[int, int]]:
+        """Count the images of whole groups that have a path by a column; give the paths of groups that have common values and columns too."""
+        columns = "SELECT DISTINCT c.field_id, c.group_id, c.images, groups.whole FROM groups JOIN group_column c ON c.group_id = groups.id"
+        counted = sql("SELECT field_id, sum(images) FROM ({columns} WHERE groups.whole = 1) c GROUP BY field_id", columns=sql(columns))
+        for field_id, images in self._dbsession.execute(self._search.statement(counted)):
+            self._paths[field_id].images += int(images)
+        both = sql("{columns} JOIN group_header w ON w.group_id = c.group_id AND w.field_id = c.field_id", columns=sql(columns))
+        common = set()
+        for field_id, group_id, images, whole in self._dbsession.execute(self._search.statement(both)):
+            common.add((field_id, group_id))
+            if whole:
+                # All its images have been counted as having a common value.
+                self._paths[field_id].images -= images
+        return common
+
+    def _open_whole(self) -> None:
+        for block in _blocks(sorted(self._groups.keys() - self._partial.keys())):
+            closed = [field_id for field_id, of_path in self._paths.items() if not of_path.is_open]
+            columns = sql(
+                "SELECT c.field_id, c.texts, c.places FROM group_column c WHERE {among} AND NOT ({is_closed})",
+                among=self._dialect.one_of(sql("c.group_id"), block), is_closed=self._dialect.one_of(sql("c.field_id"), closed) if closed else sql("FALSE"),
+            )  # fmt: skip
+            for field_id, packed, places in self._dbsession.execute(columns.statement()):
                 of_path = self._paths[field_id]
-                ordinals = self._partial.get(group_id)
-                if packed is None:
-                    having[field_id, group_id].update(range(images))
-                    continue
+                if of_path.is_open:
+                    texts = self._dialect.spread(self._dialect.values(packed), places)
+                    of_path.texts.update([text for text in texts if text is not None])
+                    of_path.is_open = len(of_path.texts) <= self._most
+
+    def _open_partial(self, common: Collection[tuple[int, int]]) -> None:
+        for block in _blocks(sorted(self._partial)):
+            having: dict[tuple[int, int], set[int]] = defaultdict(set)
+            columns = sql("SELECT c.group_id, c.field_id, c.texts, c.places FROM group_column c WHERE {among}", among=self._dialect.one_of(sql("c.group_id"), block))
+            for group_id, field_id, packed, places in self._dbsession.execute(columns.statement()):
+                of_path = self._paths[field_id]
                 texts = self._dialect.spread(self._dialect.values(packed), places)
-                there = [ordinal for ordinal, text in enumerate(texts) if text is not None and (ordinals is None or ordinal in ordinals)]
-                having[field_id, group_id].update(there if ordinals is not None else range(images))
+                there = [ordinal for ordinal in self._partial[group_id] if ordinal < len(texts) and texts[ordinal] is not None]
+                having[field_id, group_id].update(there)
                 if of_path.is_open:
                     of_path.texts.update(text for ordinal in there if (text := texts[ordinal]) is not None)
                     of_path.is_open = len(of_path.texts) <= self._most
-            for (field_id, group_id), ordinals_ in having.items():
+            for (field_id, group_id), ordinals in having.items():
                 if (field_id, group_id) not in common:
-                    self._paths[field_id].images += len(ordinals_)
-
-    def _groups_with_common(self) -> set[tuple[int, int]]:
-        """Give the paths of groups that have common values and columns too."""
-        both = sql(
-            "SELECT DISTINCT c.field_id, c.group_id FROM groups JOIN group_column c ON c.group_id = groups.id "
-            "JOIN group_header w ON w.group_id = c.group_id AND w.field_id = c.field_id",
-        )
-        return {(field_id, group_id) for field_id, group_id in self._dbsession.execute(self._search.statement(both))}
-
-    def _columns(self, block: Collection[int]) -> Sql:
-        """Select the columns of some groups; the texts only where they are still to be counted."""
-        closed = [field_id for field_id, of_path in self._paths.items() if not of_path.is_open]
-        partial = [group_id for group_id in block if group_id in self._partial]
-        is_closed = self._dialect.one_of(sql("c.field_id"), closed) if closed else sql("FALSE")
-        is_partial = self._dialect.one_of(sql("c.group_id"), partial) if partial else sql("FALSE")
-        return sql(
-            "SELECT c.group_id, c.field_id, c.images, CASE WHEN {is_closed} AND NOT {is_partial} THEN NULL ELSE c.texts END, c.places "
-            "FROM group_column c WHERE {among}",
-            is_closed=is_closed, is_partial=is_partial, among=self._dialect.one_of(sql("c.group_id"), block),
-        )  # fmt: skip
+                    self._paths[field_id].images += len(ordinals)
 
 
 def _blocks(group_ids: list[int]) -> Iterator[list[int]]:

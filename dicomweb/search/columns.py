@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy.orm import Session
@@ -72,28 +72,54 @@ def resolve_column(column: query.Field | str) -> Column:
     return Column(name, field.path)
 
 
+class Texts(NamedTuple):
+    """The texts of images of one group: header keys are ``first`` and an ordinal.
+
+    constant: path -> text that all of them have. changing: path -> the text of each, in the order of the ordinals, None where
+    there is none.
+    """
+
+    first: int
+    ordinals: Sequence[int]
+    constant: Mapping[str, str]
+    changing: Mapping[str, Sequence[str | None]]
+
+
 def read_values(
     dbsession: Session, header_keys: Collection[int], paths: Collection[str], *, longest: int | None = LONGEST
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Give the texts at some paths of each image, group by group, from the documents of the groups: (header key, path -> text).
-
-    Several values, also those of several items of a sequence, are joined by backslashes, as DICOM does. A path that an image
-    does not have is left out. longest: where a text is cut.
-    """
+    """Give the texts at some paths of each image: (header key, path -> text); a path that an image does not have is left out."""
     if not paths:
         yield from ((key, {}) for key in header_keys)
         return
+    for group in read_texts(dbsession, header_keys, paths, longest=longest):
+        for place, ordinal in enumerate(group.ordinals):
+            values = dict(group.constant)
+            for path, texts in group.changing.items():
+                text = texts[place]
+                if text is not None:
+                    values[path] = text
+            yield group.first + ordinal, values
+
+
+def read_texts(
+    dbsession: Session, header_keys: Collection[int], paths: Collection[str], *, longest: int | None = LONGEST
+) -> Iterator[Texts]:
+    """Give the texts at some paths of images, group by group in any order, from the documents of the groups.
+
+    Several values, also those of several items of a sequence, are joined by backslashes, as DICOM does. longest: where a text
+    is cut. Images that are not indexed are left out.
+    """
     split = {path: path.split("/") for path in paths}
     public = {parts[0] for parts in split.values() if "[" not in parts[0]}
     private = {parts[0][:4] for parts in split.values() if "[" in parts[0]}
     for group in index.read_elements(dbsession, header_keys, public, private):
-        yield from _values_of_group(group, split, longest)
+        yield _texts_of_group(group, split, longest)
 
 
-def _values_of_group(group: index.GroupElements, split: Mapping[str, Sequence[str]], longest: int | None) -> Iterator[tuple[int, dict[str, str]]]:
-    """Give the texts of the images of a group. What all share is written once, and so is each cell that comes again."""
+def _texts_of_group(group: index.GroupElements, split: Mapping[str, Sequence[str]], longest: int | None) -> Texts:
     constant: dict[str, str] = {}
-    changing: list[tuple[str, Sequence[str], Sequence[bytes], dict[bytes, str | None]]] = []
+    changing: dict[str, Sequence[str | None]] = {}
     by_image: dict[str, Sequence[str]] = {}
     blocks = _private_blocks(group.shared)
     varying_groups = {tag[:4] for tag in group.varying}
@@ -106,33 +132,42 @@ def _values_of_group(group: index.GroupElements, split: Mapping[str, Sequence[st
                 continue
             top = blocks.get(top, "")
         if top in group.varying:
-            changing.append((path, parts, group.varying[top], {}))
+            cells = group.varying[top]
+            changing[path] = _texts_of_cells([cells[ordinal] for ordinal in group.ordinals], parts, longest)
         elif top in group.shared and (text := _text_at(group.shared, parts, blocks, longest)) is not None:
             constant[path] = text
+    if by_image:
+        changing |= _texts_by_image(group, by_image, longest)
+    return Texts(group.first, group.ordinals, constant, changing)
+
+
+def _texts_of_cells(cells: Sequence[bytes], parts: Sequence[str], longest: int | None) -> list[str | None]:
+    elements = orjson.loads(b"[" + b",".join([cell or b"null" for cell in cells]) + b"]")
+    if len(parts) == 1:
+        return [None if element is None else _cut(element_text(element), longest) for element in elements]
+    return [None if element is None else _text_at({parts[0]: element}, parts, {}, longest) for element in elements]
+
+
+def _texts_by_image(
+    group: index.GroupElements, split: Mapping[str, Sequence[str]], longest: int | None
+) -> dict[str, Sequence[str | None]]:
+    found: dict[str, list[str | None]] = {path: [] for path in split}
     for ordinal in group.ordinals:
-        values = constant.copy()
-        for path, parts, cells, known in changing:
-            cell = cells[ordinal]
-            if cell not in known:
-                known[cell] = _text_at({parts[0]: orjson.loads(cell)}, parts, {}, longest) if cell else None
-            text = known[cell]
-            if text is not None:
-                values[path] = text
-        if by_image:
-            elements = group.shared | {tag: orjson.loads(cells[ordinal]) for tag, cells in group.varying.items() if cells[ordinal]}
-            own = _private_blocks(elements)
-            for path, parts in by_image.items():
-                text = _text_at(elements, parts, own, longest)
-                if text is not None:
-                    values[path] = text
-        yield group.first + ordinal, values
+        elements = group.shared | {tag: orjson.loads(cells[ordinal]) for tag, cells in group.varying.items() if cells[ordinal]}
+        blocks = _private_blocks(elements)
+        for path, parts in split.items():
+            found[path].append(_text_at(elements, parts, blocks, longest))
+    return dict(found)
 
 
 def _text_at(elements: Mapping[str, Any], parts: Sequence[str], blocks: Mapping[str, str], longest: int | None) -> str | None:
     texts = list(_texts_at(elements, parts, blocks))
     if not texts:
         return None
-    text = "\\".join(texts)
+    return _cut("\\".join(texts), longest)
+
+
+def _cut(text: str, longest: int | None) -> str:
     return text if longest is None or len(text) <= longest else text[:longest] + "…"
 
 
@@ -173,7 +208,7 @@ def element_text(element: Mapping[str, Any]) -> str:
         if element.get("vr") == "SQ":
             items = len(element["Value"])
             return f"<{items} item{'' if items == 1 else 's'}>"
-        return "\\".join(_value_text(value) for value in element["Value"])
+        return "\\".join([value if isinstance(value, str) else _value_text(value) for value in element["Value"]])
     if "InlineBinary" in element:
         inline = str(element["InlineBinary"])
         return f"<{len(inline) * 3 // 4 - inline[-2:].count('=')} bytes>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 
 from sqlalchemy.orm import Session
@@ -25,4 +26,4 @@ def complete_values(dbsession: Session, field: query.Field, prefix: str, limit: 
     for path in paths:
         for text, images in index.begin_with(dbsession, path, prefix, limit=max(limit, _MOST_VALUES)):
             counted[text] += images
-    return sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:limit]
+    return heapq.nsmallest(limit, counted.items(), key=lambda item: (-item[1], item[0]))

@@ -11,13 +11,15 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
+from operator import attrgetter
 from typing import Any, Protocol
 
 import orjson
 from sqlalchemy.orm import Session
 
 from dicomweb import index, query
-from dicomweb.search.columns import LEVELS, Column, read_values, resolve_columns
+from dicomweb.search.columns import LEVELS, Column, read_texts, resolve_columns
 from dicomweb.search.compiling import compile_query
 from dicomweb.search.errors import SearchError
 from dicomweb.search.finding import fetch_rows, ids_after
@@ -28,7 +30,9 @@ _BLOCK = {"image": 16_384, "series": 2_048, "study": 2_048}
 _FORMULA = re.compile(r"[=+\-@\t\r]")
 _NUMBERS = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?(\\[+-]?\d+(\.\d*)?([eE][+-]?\d+)?)*", re.ASCII)
 _BREAKS = re.compile(r"[\t\r\n]")
+_FIRST = attrgetter("first")
 
+# One column of some rows: what a row does not have is None.
 Values = Sequence[str | None]
 
 
@@ -64,35 +68,43 @@ def defuse(text: str) -> str:
     return "'" + text if _FORMULA.match(text) and not _NUMBERS.fullmatch(text) else text
 
 
-def _pieces(blocks: Iterable[list[Values]], writer: Writer, on_rows: Callable[[int], None] | None) -> Iterator[bytes]:
+def _pieces(blocks: Iterable[Sequence[Values]], writer: Writer, on_rows: Callable[[int], None] | None) -> Iterator[bytes]:
     written = 0
     if head := writer.begin():
         yield head
     for block in blocks:
         yield writer.write(block)
-        written += len(block)
+        written += len(block[0])
         if on_rows is not None:
             on_rows(written)
     if tail := writer.end():
         yield tail
 
 
-def _blocks(dbsession: Session, expression: index.Expression, level: str, columns: Sequence[Column]) -> Iterator[list[Values]]:
+def _blocks(dbsession: Session, expression: index.Expression, level: str, columns: Sequence[Column]) -> Iterator[Sequence[Values]]:
+    """Give the rows in blocks, each as its columns."""
     size = _BLOCK[level]
     last = -1
     only_headers = level == "image" and all(column.path is not None for column in columns)
-    paths = [column.path or "" for column in columns]
     while True:
         ids = ids_after(dbsession, expression, level, last, size)
         if only_headers:
-            by_key = dict(read_values(dbsession, ids, set(paths), longest=None))
-            yield [list(map(by_key[key].get, paths)) for key in ids if key in by_key]
+            yield _headers(dbsession, ids, [column.path or "" for column in columns])
         else:
             rows = fetch_rows(dbsession, expression, level, ids, columns, longest=None)
-            yield [[row.values.get(column.name) for column in columns] for row in rows]
+            yield [[row.values.get(column.name) for row in rows] for column in columns]
         if len(ids) < size:
             return
         last = ids[-1]
+
+
+def _headers(dbsession: Session, keys: Sequence[int], paths: Sequence[str]) -> Sequence[Values]:
+    found: list[list[str | None]] = [[] for _ in paths]
+    for group in sorted(read_texts(dbsession, keys, set(paths), longest=None), key=_FIRST):
+        for column, path in zip(found, paths, strict=True):
+            changing = group.changing.get(path)
+            column.extend(repeat(group.constant.get(path), len(group.ordinals)) if changing is None else changing)
+    return found
 
 
 class Writer(Protocol):
@@ -101,8 +113,8 @@ class Writer(Protocol):
     def begin(self) -> bytes:
         """Give what precedes the rows."""
 
-    def write(self, rows: Sequence[Values]) -> bytes:
-        """Give some rows."""
+    def write(self, columns: Sequence[Values]) -> bytes:
+        """Give some rows, of which these are the columns."""
 
     def end(self) -> bytes:
         """Give what follows the rows."""
@@ -113,11 +125,11 @@ class _Csv:
         self._names = names
 
     def begin(self) -> bytes:
-        return self.write([list(self._names)])
+        return self.write([[name] for name in self._names])
 
-    def write(self, rows: Sequence[Values]) -> bytes:
+    def write(self, columns: Sequence[Values]) -> bytes:
         text = io.StringIO()
-        csv.writer(text).writerows([defuse(value) if value else "" for value in row] for row in rows)
+        csv.writer(text).writerows(_cells(columns, defuse))
         return text.getvalue().encode("utf-8", "replace")
 
     def end(self) -> bytes:
@@ -125,9 +137,15 @@ class _Csv:
 
 
 class _Tsv(_Csv):
-    def write(self, rows: Sequence[Values]) -> bytes:
-        lines = ("\t".join([_BREAKS.sub(" ", defuse(value)) if value else "" for value in row]) + "\n" for row in rows)
+    def write(self, columns: Sequence[Values]) -> bytes:
+        lines = ["\t".join(row) + "\n" for row in _cells(columns, lambda text: _BREAKS.sub(" ", defuse(text)))]
         return "".join(lines).encode("utf-8", "replace")
+
+
+def _cells(columns: Sequence[Values], made_safe: Callable[[str], str]) -> Iterator[tuple[str, ...]]:
+    """Give the cells row by row; each text of a column is made safe once, however many rows have it."""
+    safe = [{value: made_safe(value) if value else "" for value in set(column)} for column in columns]
+    return zip(*(map(texts.__getitem__, column) for texts, column in zip(safe, columns, strict=True)), strict=True)
 
 
 class _Ndjson:
@@ -137,7 +155,8 @@ class _Ndjson:
     def begin(self) -> bytes:
         return b""
 
-    def write(self, rows: Sequence[Values]) -> bytes:
+    def write(self, columns: Sequence[Values]) -> bytes:
+        rows = zip(*columns, strict=True)
         return b"".join([orjson.dumps(dict(zip(self._names, row, strict=True)), option=orjson.OPT_APPEND_NEWLINE) for row in rows])
 
     def end(self) -> bytes:
@@ -158,10 +177,10 @@ class _Parquet:
     def begin(self) -> bytes:
         return self._sink.take()
 
-    def write(self, rows: Sequence[Values]) -> bytes:
-        if rows:
-            columns = [self._arrow.array(column, self._arrow.string()) for column in zip(*rows, strict=True)]
-            self._writer.write_table(self._arrow.Table.from_arrays(columns, schema=self._schema))
+    def write(self, columns: Sequence[Values]) -> bytes:
+        if columns[0]:
+            arrays = [self._arrow.array(column, self._arrow.string()) for column in columns]
+            self._writer.write_table(self._arrow.Table.from_arrays(arrays, schema=self._schema))
         return self._sink.take()
 
     def end(self) -> bytes:
