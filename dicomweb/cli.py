@@ -183,7 +183,7 @@ def explained(mistake: Mistake) -> str:
 )
 @click.option("--limit", type=click.IntRange(1), help="So many rows of a table or of json at most; a table has 100 of itself.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The file to write; else the answer is printed.")
-@click.option("--count", is_flag=True, help="Only tell how many there are.")
+@click.option("--count", is_flag=True, help="Only tell how many there are, and the facets that are asked for.")
 @click.option("--facet", "facets", multiple=True, metavar="KEYWORD", help="Count the values of an element; may be repeated.")
 @_reached
 @click.pass_obj
@@ -209,10 +209,9 @@ def query(
         raise click.UsageError("A terminal cannot show parquet; name a file with --output.")
     written: Iterable[bytes]
     with _answers(ini, url) as answers:
-        if count:
-            written = [f"{answers.page(asked, size=0, after=None)['count']}\n".encode()]
-        elif facets:
-            written = _facets(answers.facets(asked, ",".join(facets), 100), kind)
+        if count or facets:
+            total = answers.page(asked, size=0, after=None)["count"] if count else None
+            written = _numbers(total, answers.facets(asked, ",".join(facets), 100) if facets else [], kind, level)
         elif streamed:
             written = answers.export(asked, kind)
         elif kind == "json":
@@ -275,19 +274,26 @@ def _json(answers: Answers, asked: dict[str, str], limit: int | None) -> Iterato
     yield b"]}\n"
 
 
-def _facets(found: list[dict[str, Any]], kind: str) -> Iterator[bytes]:
+def _numbers(total: int | None, facets: list[dict[str, Any]], kind: str, level: str) -> Iterator[bytes]:
+    """Write a total, when it was asked for, and facets."""
+    from dicomweb.asking import LEVEL_WORDS
     from dicomweb.querying import tabulate
 
     if kind in ("json", "ndjson"):
+        found: Any = facets if total is None else {"count": total, "facets": facets}
         yield orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         return
-    for facet in found:
+    if total is not None:
+        yield f"{total}\n".encode()
+    for number, facet in enumerate(facets):
         rows = [(value["text"] or "(empty)", f"{value['count']:,}") for value in facet["values"]]
         rows += [("(more values)", "")] if facet["more"] else []
         rows += [("(without it)", f"{facet['missing']:,}")] if facet["missing"] else []
-        for line in tabulate((facet["keyword"] or facet["path"], f"of {facet['total']:,}"), rows, right=(1,)):
+        head = f"of {facet['total']:,} {LEVEL_WORDS[level][facet['total'] != 1]}"
+        if number or total is not None:
+            yield b"\n"
+        for line in tabulate((facet["keyword"] or facet["path"], head), rows, right=(1,)):
             yield f"{line}\n".encode()
-        yield b"\n"
 
 
 def _write(written: Iterable[bytes], output: Path | None) -> None:

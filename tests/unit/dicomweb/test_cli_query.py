@@ -127,10 +127,17 @@ def test_json_of_nothing_is_json(run: Run) -> None:
 
 def test_facets_count_values(run: Run) -> None:
     lines = [line.split() for line in run("query", "--facet", "Modality", "--facet", "ImageComments").stdout.splitlines()]
-    assert lines[:4] == [["Modality", "of", "7"], lines[1], ["CT", "5"], ["MR", "2"]]
+    assert lines[:4] == [["Modality", "of", "7", "images"], lines[1], ["CT", "5"], ["MR", "2"]]
     assert ["(without", "it)", "5"] in lines
     found = orjson.loads(run("query", "--facet", "Modality", "--format", "json").stdout)
     assert [(value["text"], value["count"]) for value in found[0]["values"]] == [("CT", 5), ("MR", 2)]
+
+
+def test_a_count_and_facets_come_together(run: Run) -> None:
+    asked = ("query", "Modality:MR", "--count", "--facet", "Modality")
+    assert [line.split() for line in run(*asked).stdout.splitlines()[:3]] == [["2"], [], ["Modality", "of", "2", "images"]]
+    found = orjson.loads(run(*asked, "--format", "json").stdout)
+    assert (found["count"], len(found["facets"])) == (2, 1)
 
 
 def test_the_difference_of_two_images(run: Run) -> None:
