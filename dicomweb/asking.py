@@ -7,10 +7,10 @@ A question is a few texts: a query, a level, columns, an order. ``read_question`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -212,10 +212,26 @@ def read_facet(dbsession: Session, question: Question, field: query.Field, *, li
         found = search.facet(dbsession, question.node, field, level=question.level, limit=limit)
     if found.histogram:
         bars = [bar for bar in found.histogram if bar.count]
-        values = tuple(Value(f"{bar.low_text} – {bar.high_text}", bar.count, _condition(bar.query)) for bar in bars)
+        values = tuple(Value(_range_text(field, bar), bar.count, _condition(bar.query)) for bar in bars)
         return Facet(field, found.total, found.missing, False, True, values)
     values = tuple(Value(one.text, one.count, _condition(one.query)) for one in found.values)
     return Facet(field, found.total, found.missing, found.more, False, values)
+
+
+def _range_text(field: query.Field, bar: search.Bar) -> str:
+    if field.vr != "DA":
+        return f"{bar.low_text} – {bar.high_text}"
+    try:
+        first = date.fromisoformat(bar.low_text)
+        last = date.fromisoformat(bar.high_text) - timedelta(days=1)
+    except (ValueError, OverflowError):
+        # An edge that is no day of the calendar.
+        return f"{bar.low_text} – {bar.high_text}"
+    # Whole years and months are named; the upper end does not belong to the range.
+    whole_months = first.day == 1 and (last + timedelta(days=1)).day == 1
+    form = "%Y-%m-%d" if not whole_months else "%Y-%m" if first.month != 1 or last.month != 12 else "%Y"
+    texts = [day.strftime(form) for day in (first, last)]
+    return " – ".join(dict.fromkeys(texts))
 
 
 def _condition(text: str) -> query.Node | None:
@@ -293,3 +309,11 @@ def change_label(dbsession: Session, question: Question, name: str, *, put: bool
         if put:
             return labels.add_label_to_found(dbsession, name, question.node, question.level, now=now)
         return labels.remove_label_from_found(dbsession, name, question.node, question.level)
+
+
+def change_label_of(dbsession: Session, kind: str, ids: Sequence[int], name: str, *, put: bool, now: datetime) -> int:
+    """Put a label on some batches, studies, series or images, or take it off; tell on how many that changed something. Raises Mistake."""
+    with mistakes("label", name):
+        if put:
+            return labels.add_label(dbsession, name, kind, ids, now=now)
+        return labels.remove_label(dbsession, name, kind, ids)

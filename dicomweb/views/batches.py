@@ -8,14 +8,16 @@ from typing import Any
 import sqlalchemy as sa
 from pyramid.view import view_config
 
-from dicomweb import batches, jobs
+from dicomweb import asking, batches, jobs
+from dicomweb.asking import Mistake
 from dicomweb.listing import Page, take_page
 from dicomweb.models import BATCH_STATUS, Batch, Image, Outcome
 from dicomweb.resources import BatchResource, ImagesContainer
-from dicomweb.search import list_images, series_of_batch
+from dicomweb.search import labels_of, list_images, list_labels, series_of_batch
 from dicomweb.security import Permission
 from dicomweb.views import SeeOther, page_number, see_other
 from dicomweb.views.messages import message
+from dicomweb.views.search import search_address, shown_label
 
 IMAGES_OF_A_PAGE = 50
 OUTCOMES_OF_A_PAGE = 50
@@ -27,7 +29,14 @@ FAILED_JOBS_SHOWN = 5
 @view_config(context=BatchResource, renderer="batch.jinja2", permission=Permission.BATCH_READ)
 def show_batch(context: BatchResource, request: Any) -> dict[str, Any]:
     """Show a batch and its images."""
-    return {**batch_status(context, request), "message": message(request)}
+    batch_id = context.batch.id
+    on_it = labels_of(request.dbsession, "batch", [batch_id]).get(batch_id, ())
+    return {
+        **batch_status(context, request),
+        "message": message(request),
+        "labels": [shown_label(name) for name in on_it],
+        "known_labels": list_labels(request.dbsession),
+    }
 
 
 @view_config(context=BatchResource, name="status", renderer="_batch.jinja2", permission=Permission.BATCH_READ)
@@ -40,6 +49,10 @@ def batch_status(context: BatchResource, request: Any) -> dict[str, Any]:
         **_summary(batch),
         "series": series[:SERIES_SHOWN],
         "more_series": len(series) > SERIES_SHOWN,
+        "search_address": search_address(f"batch:{batch.id}"),
+        "series_addresses": {
+            row.series.id: search_address(f"batch:{batch.id}", SeriesInstanceUID=row.series.series_instance_uid) for row in series
+        },
         "page": images,
         "failed_jobs": jobs.failed_of_batch(dbsession, batch.id, FAILED_JOBS_SHOWN),
         "running": batch.deleting or batch.status != "DONE",
@@ -93,6 +106,18 @@ def retry_batch(context: BatchResource, request: Any) -> SeeOther:
     except batches.BatchGone:
         return see_other(request, context, message="already-deleting")
     return see_other(request, context, message="retry" if count else "nothing-failed")
+
+
+@view_config(context=BatchResource, name="label", request_method="POST", permission=Permission.LABEL_CHANGE)
+def label_batch(context: BatchResource, request: Any) -> SeeOther:
+    """Put a label on a batch, or take it off."""
+    put = request.POST.get("do") != "remove"
+    try:
+        name = request.POST.get("label", "")
+        asking.change_label_of(request.dbsession, "batch", [context.batch.id], name, put=put, now=datetime.now(UTC))
+    except Mistake:
+        return see_other(request, f"/batches/{context.batch.id}", message="not-labelled")
+    return see_other(request, f"/batches/{context.batch.id}", message="labelled-one" if put else "unlabelled-one")
 
 
 @view_config(context=BatchResource, name="delete", request_method="GET", renderer="delete.jinja2", permission=Permission.BATCH_DELETE)

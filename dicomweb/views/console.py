@@ -16,8 +16,10 @@ from pyramid.view import view_config
 
 from dicomweb import asking, query, search
 from dicomweb.asking import Mistake, Question
+from dicomweb.exports import KINDS
 from dicomweb.resources import ConsoleResource
 from dicomweb.security import Permission
+from dicomweb.views.search import export_address
 
 ROWS_SHOWN = 20
 VALUES_SHOWN = 30
@@ -148,12 +150,10 @@ def _export(request: Any, standing: Standing, rest: str) -> dict[str, Any]:
     question = standing.question()
     with asking.mistakes("q", question.text):
         total = search.count(request.dbsession, question.node, question.level)
-    given = standing.parameters()
-    links = [(name, f"/api/search/export?{given}&format={kind}") for kind, name in asking.FORMATS.items()]
-    images = "/api/search/images.zip" + (f"?{urlencode({'q': standing.q})}" if standing.q else "")
+    asked = {"q": standing.q, "level": standing.level, "columns": standing.columns}
     return {
         "kind": "export",
-        "links": [*links, ("Images ZIP", images)],
+        "links": [(name, export_address(kind, **asked)) for kind, name in KINDS.items()],
         "total": total,
         "words": asking.LEVEL_WORDS[question.level],
     }

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import datetime, timedelta
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from dicomweb.models import Series, escape_path
 
-FILTERS = ("age", "count", "dicom_date", "instant", "last_name", "path", "percent", "plural", "series_name", "size")
+FILTERS = ("age", "count", "dicom_date", "instant", "last_name", "marked", "path", "percent", "plural", "series_name", "size")
 
+_BETWEEN_BACKTICKS = re.compile(r"`([^`]+)`")
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -69,6 +71,11 @@ def dicom_date(text: str) -> str:
 def series_name(series: Series) -> str:
     """Name a series by its number and description."""
     return " ".join(part for part in (series.series_number, series.series_description) if part) or "–"
+
+
+def marked(text: str) -> Markup:
+    """Write a text of ours: what stands between backticks is what somebody types."""
+    return Markup(_BETWEEN_BACKTICKS.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704  The text was escaped before.
 
 
 def age(span: timedelta) -> str:

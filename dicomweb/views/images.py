@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -12,14 +13,18 @@ from pyramid.httpexceptions import HTTPNotFound
 from pyramid.response import Response
 from pyramid.view import view_config
 
-from dicomweb import imports, index
+from dicomweb import asking, imports, index
+from dicomweb.asking import Mistake
 from dicomweb.models import IMAGE_STATUS, Image, Outcome
 from dicomweb.pixels import CannotRender, Frame
 from dicomweb.resources import ImageResource
+from dicomweb.search import labels_of, list_labels
 from dicomweb.security import Permission
 from dicomweb.storage import BytesMissing
-from dicomweb.views import see_other
+from dicomweb.views import SeeOther, see_other
 from dicomweb.views.fields import Table, find, value_text
+from dicomweb.views.messages import message
+from dicomweb.views.search import search_address, shown_label
 
 _FRAME = re.compile(r"[1-9][0-9]{0,8}")
 # The address of a frame names the bytes it comes from, so what it once showed it shows for ever.
@@ -63,7 +68,46 @@ def show_image(context: ImageResource, request: Any) -> Any:
         "previous": previous_id,
         "next": next_id,
         "conflict": conflict,
+        "message": message(request),
+        "labels": [
+            (kind, [shown_label(name) for name in labels_of(dbsession, kind, [id_]).get(id_, ())]) for kind, id_ in _labelled(image).items()
+        ],
+        "known_labels": list_labels(dbsession),
+        "addresses": _neighbours(image),
     }
+
+
+def _labelled(image: Image) -> dict[str, int]:
+    """Give what an image's page shows the labels of: itself, and what it is a part of."""
+    of_series = {} if image.series is None else {"series": image.series.id, "study": image.series.study.id}
+    return {"image": image.id, **of_series, "batch": image.batch_id}
+
+
+def _neighbours(image: Image) -> dict[str, str]:
+    """Give the searches for what else there is of the patient, study and series of an image."""
+    if image.series is None:
+        return {}
+    study = image.series.study
+    return {
+        "patient": search_address(PatientID=study.patient.patient_id),
+        "study": search_address(StudyInstanceUID=study.study_instance_uid),
+        "series": search_address(SeriesInstanceUID=image.series.series_instance_uid),
+    }
+
+
+@view_config(context=ImageResource, name="label", request_method="POST", permission=Permission.LABEL_CHANGE)
+def label_image(context: ImageResource, request: Any) -> SeeOther:
+    """Put a label on an image, its series, study or batch, or take it off."""
+    image, put, kind = context.image, request.POST.get("do") != "remove", request.POST.get("on", "")
+    labelled = _labelled(image)
+    if kind not in labelled:
+        raise HTTPNotFound()
+    try:
+        name = request.POST.get("label", "")
+        asking.change_label_of(request.dbsession, kind, [labelled[kind]], name, put=put, now=datetime.now(UTC))
+    except Mistake:
+        return see_other(request, image_path(image), message="not-labelled")
+    return see_other(request, image_path(image), message="labelled-one" if put else "unlabelled-one")
 
 
 @view_config(context=ImageResource, name="frame", permission=Permission.IMAGE_READ)

@@ -22,6 +22,12 @@ MESSAGES = {
     "forgotten": ("success", "The search is forgotten."),
     "labelled": ("success", "The label is on everything in this result."),
     "unlabelled": ("success", "The label is taken away from everything in this result."),
+    "labelled-rows": ("success", "The label is on the chosen rows."),
+    "unlabelled-rows": ("success", "The label is taken away from the chosen rows."),
+    "no-rows": ("warning", "No row is chosen: tick the boxes at the beginning of the rows."),
+    "not-two": ("warning", "Two images are compared: tick the boxes of exactly two rows."),
+    "labelled-one": ("success", "The label is put on."),
+    "unlabelled-one": ("success", "The label is taken off."),
     "job-retry": ("success", "The job is tried again."),
     "job-not-failed": ("info", "The job has not failed, or is tried again already."),
 }

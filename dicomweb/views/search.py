@@ -14,7 +14,8 @@ from pyramid.view import view_config
 
 from dicomweb import asking, query, search
 from dicomweb.asking import Mistake, Question
-from dicomweb.models import SavedSearch
+from dicomweb.exports import KINDS
+from dicomweb.models import Image, SavedSearch
 from dicomweb.resources import SearchResource
 from dicomweb.search import labels, saved
 from dicomweb.security import Permission
@@ -23,6 +24,8 @@ from dicomweb.views.messages import message
 
 ROWS_OF_A_PAGE = 50
 VALUES_OF_A_FACET = 10
+# Of a facet that is asked for more.
+MOST_VALUES = 200
 MOST_FACETS = 12
 # Each costs a count.
 MOST_LOOSER = 8
@@ -30,7 +33,7 @@ USUAL_FACETS = "Modality,Manufacturer,BodyPartExamined,StudyDate,SliceThickness,
 # What narrows a search to one row of a level.
 _UIDS = {"series": "SeriesInstanceUID", "study": "StudyInstanceUID"}
 _ID = re.compile(r"[1-9][0-9]{0,17}")
-_PARTS = ("q", "level", "columns", "sort", "facets", "after")
+_PARTS = ("q", "level", "columns", "sort", "facets", "more", "after")
 
 
 class Place:
@@ -57,6 +60,10 @@ class Place:
         parts = [(name, value) for name, value in given.items() if value and (name, value) != ("level", "image")]
         return f"{path}?{urlencode(parts)}" if parts else path
 
+    def here(self, path: str = "/search", **changes: str) -> str:
+        """Give the address of this place with some changes, at the page of the result where one is."""
+        return self.address(path, **{"after": self._given["after"], **changes})
+
     def parts(self, *without: str) -> list[tuple[str, str]]:
         """Give what a form has to repeat."""
         return [(name, value) for name, value in self._given.items() if value and name not in without]
@@ -73,14 +80,21 @@ class ShownColumn(NamedTuple):
 
 
 class ShownRow(NamedTuple):
-    """A row of the table."""
+    """A row of the table. links: what a button says, how it is read out, and where it leads."""
 
-    verb: str
-    name: str
-    address: str
+    id: int
+    links: list[tuple[str, str, str]]
     batch: str
     batch_address: str
     cells: list[str]
+    labels: list[ShownLabel]
+
+
+class ShownLabel(NamedTuple):
+    """A label, and the address of the search for it."""
+
+    name: str
+    address: str
 
 
 @dataclass
@@ -119,9 +133,9 @@ def show_search(context: SearchResource, request: Any) -> dict[str, Any]:
         place = Place({**place._given, "facets": ",".join(names)})
     page: dict[str, Any] = {
         "place": place,
-        "levels": list(asking.LEVELS.items()),
+        "levels": [(name, place.address(level=level), level == place["level"]) for level, name in asking.LEVELS.items()],
         "level_words": asking.LEVEL_WORDS[place["level"]],
-        "kept": place.parts("q", "level", "after"),
+        "kept": place.parts("q", "after"),
         "text": place["q"],
         "facts": search.FACTS,
         "mistake": None,
@@ -158,7 +172,7 @@ def _result(request: Any, place: Place) -> dict[str, Any]:
     took = round((time.perf_counter() - began) * 1000)
     page: dict[str, Any] = {
         "result": found,
-        "sentence": query.sentence(question.node),
+        "sentence": spoken(question),
         "took_ms": took,
         "terms": _terms(place, question) if place["q"] else [],
     }
@@ -174,15 +188,21 @@ def _result(request: Any, place: Place) -> dict[str, Any]:
         "previous_address": place.address(after=found.previous) if found.previous else "",
         "first_address": place.address() if place["after"] else "",
         "exports": [
-            {"name": name, "address": _export_address(place, question, kind)} for kind, name in asking.FORMATS.items()
+            (name, export_address(kind, q=place["q"], level=place["level"], columns=place["columns"])) for kind, name in KINDS.items()
         ],
-        "images_address": f"/api/search/images.zip{_query_string(q=place['q'])}",
+        "any_labels": any(row.labels for row in found.rows),
         "column_text": ", ".join(question.column_names),
         "usual_address": place.address(columns="") if place["columns"] else "",
         "facets": _facets(request, place, question, facets_fields) if with_facets else None,
         "facets_address": place.address("/search/facets"),
-        "counted_address": place.address() + ("&" if "?" in place.address() else "?") + "counted=yes",
+        "counted_address": _with(place.here(), "counted=yes"),
     }
+
+
+def spoken(question: Question) -> str:
+    """Say a query back as a sentence that begins with a capital."""
+    sentence = query.sentence(question.node)
+    return sentence[:1].upper() + sentence[1:]
 
 
 def read_place(place: Place) -> Question:
@@ -220,7 +240,7 @@ def show_varies(context: SearchResource, request: Any) -> dict[str, Any]:
     elements = [(one.constant, _element(place, question, one)) for one in found]
     return {
         **page,
-        "sentence": query.sentence(question.node),
+        "sentence": spoken(question),
         "total": total,
         "varying": [element for constant, element in elements if not constant],
         "constant": [element for constant, element in elements if constant],
@@ -230,7 +250,15 @@ def show_varies(context: SearchResource, request: Any) -> dict[str, Any]:
 def _element(place: Place, question: Question, one: search.Varying) -> dict[str, Any]:
     name = query.field_at(one.path).name
     facets = place.address(facets=f"{name},{place['facets'] or USUAL_FACETS}")
-    return {"name": name, "vr": one.vr, "images": one.images, "distinct": one.distinct, "more": one.more, "examples": [text for text, _ in one.texts], "address": "" if one.vr == "SQ" else facets}
+    return {
+        "name": name,
+        "vr": one.vr,
+        "images": one.images,
+        "distinct": one.distinct,
+        "more": one.more,
+        "examples": [text for text, _ in one.texts],
+        "address": "" if one.vr == "SQ" else facets,
+    }
 
 
 def _terms(place: Place, question: Question) -> list[dict[str, str]]:
@@ -270,13 +298,28 @@ def _column(place: Place, question: Question, column: asking.Column) -> ShownCol
 
 def _row(place: Place, question: Question, row: search.Row) -> ShownRow:
     batch = f"/batches/{row.batch_id}"
-    cells = [row.values.get(name, "") for name in question.column_names]
+    image = f"{batch}/images/{row.image_id}"
     uid = _UIDS.get(question.level)
-    if uid is None or not row.values.get(uid):
-        return ShownRow("View", f"View image {row.id}", f"{batch}/images/{row.image_id}", row.batch, batch, cells)
-    narrowed = asking.added(question.node, query.equals(query.resolve(uid), row.values[uid]))
-    where = place.address(q=query.unparse(narrowed), level="image", columns="", sort="")
-    return ShownRow("Images", f"The images of {question.level} {row.id}", where, row.batch, batch, cells)
+    links = [("View", f"View image {row.image_id}", image)]
+    if uid is not None and row.values.get(uid):
+        narrowed = asking.added(question.node, query.equals(query.resolve(uid), row.values[uid]))
+        where = place.address(q=query.unparse(narrowed), level="image", columns="", sort="")
+        links.insert(0, ("Images", f"The images of {question.level} {row.id}", where))
+    cells = [row.values.get(name, "") for name in question.column_names]
+    return ShownRow(row.id, links, row.batch, batch, cells, [shown_label(name) for name in row.labels])
+
+
+def search_address(query_text: str = "", **values: str) -> str:
+    """Give the address of a search: a query, and elements that have these values; empty when a value is missing."""
+    if not all(values.values()):
+        return ""
+    terms = [query.unparse(query.equals(query.resolve(name), value)) for name, value in values.items()]
+    return f"/search?{urlencode({'q': ' '.join(filter(None, [query_text, *terms]))})}"
+
+
+def shown_label(name: str) -> ShownLabel:
+    """Give a label with the address of the search for it."""
+    return ShownLabel(name, search_address(f"label:{query.write_value(name)}"))
 
 
 def _facets(request: Any, place: Place, question: Question, fields: Sequence[query.Field]) -> list[dict[str, Any]]:
@@ -285,8 +328,9 @@ def _facets(request: Any, place: Place, question: Question, fields: Sequence[que
     made = []
     with asking.mistakes("q", question.text):
         for field in chosen[:MOST_FACETS]:
-            facet = asking.read_facet(request.dbsession, question, field, limit=VALUES_OF_A_FACET)
             name = field.name
+            opened = name == place["more"]
+            facet = asking.read_facet(request.dbsession, question, field, limit=MOST_VALUES if opened else VALUES_OF_A_FACET)
             if not fields and facet.missing == facet.total:
                 # Nobody asked for it, and there is nothing of it.
                 continue
@@ -307,37 +351,31 @@ def _facets(request: Any, place: Place, question: Question, fields: Sequence[que
                         }
                         for value in facet.values
                     ],
+                    "opened": opened,
                     "more": facet.more,
+                    "more_address": place.here(more="" if opened else name),
+                    "more_fragment": place.here("/search/facets", more="" if opened else name),
                     "missing": facet.missing,
                     "missing_address": place.address(
                         q=query.unparse(asking.added(question.node, query.Term(field, query.Missing())))
                     ),
-                    "remove_address": place.address(facets=others) if others else "",
+                    "remove_address": place.here(facets=others) if others else "",
                 }
             )
     return made
 
 
-def _export_address(place: Place, question: Question, kind: str) -> str:
-    return "/api/search/export" + _query_string(
-        q=place["q"], level=question.level, columns=",".join(question.column_names), format=kind
-    )
-
-
-def _query_string(**parts: str) -> str:
-    given = {name: value for name, value in parts.items() if value}
-    return f"?{urlencode(given)}" if given else ""
+def export_address(kind: str, **asked: str) -> str:
+    """Give the address of a result as a file."""
+    given = {name: value for name, value in asked.items() if value and (name, value) != ("level", "image")}
+    return f"/search/export?{urlencode({**given, 'format': kind})}"
 
 
 def _shelves(request: Any, place: Place) -> dict[str, Any]:
     """Give what is offered below the result: saved searches and labels."""
-    names = [label.name for label in labels.list_labels(request.dbsession)]
     return {
         "saved": _saved(request, counted=False),
-        "counted": False,
-        "labels": [
-            {"name": name, "address": f"/search?{urlencode({'q': f'label:{query.write_value(name)}'})}"} for name in names
-        ],
+        "labels": [shown_label(label.name) for label in labels.list_labels(request.dbsession)],
     }
 
 
@@ -396,19 +434,68 @@ def forget_search(context: SearchResource, request: Any) -> SeeOther:
 
 @view_config(context=SearchResource, name="label", request_method="POST", permission=Permission.LABEL_CHANGE)
 def label_result(context: SearchResource, request: Any) -> SeeOther:
-    """Put a label on everything that a search finds, or take it off."""
-    place = Place.of(request.POST)
-    put = request.POST.get("do") != "remove"
+    """Put a label on everything that a search finds or on some rows of it, or take it off."""
+    place, given = Place.of(request.POST), request.POST
+    put, name, rows = given.get("do") != "remove", given.get("label", ""), _chosen(request)
+    if "take" in given:
+        # A button on a row: the number of the row, and the label.
+        number, _, name = given["take"].partition(" ")
+        put, rows = False, [int(number)] if _ID.fullmatch(number) else []
     try:
-        question = read_place(place)
-        asking.change_label(
-            request.dbsession, question, request.POST.get("label", ""), put=put, now=datetime.now(UTC)
-        )
+        if given.get("on") == "rows" or "take" in given:
+            if not rows:
+                return _back(request, place, "no-rows")
+            asking.change_label_of(request.dbsession, place["level"], rows, name, put=put, now=datetime.now(UTC))
+            return _back(request, place, "labelled-rows" if put else "unlabelled-rows")
+        asking.change_label(request.dbsession, read_place(place), name, put=put, now=datetime.now(UTC))
     except Mistake:
         return _back(request, place, "not-labelled")
     return _back(request, place, "labelled" if put else "unlabelled")
 
 
+@view_config(context=SearchResource, name="compare", request_method="POST", permission=Permission.IMAGE_READ)
+def compare_rows(context: SearchResource, request: Any) -> SeeOther:
+    """Lead to the difference of two images that are chosen in a result."""
+    chosen = _chosen(request)
+    if len(chosen) != 2:
+        return _back(request, Place.of(request.POST), "not-two")
+    return see_other(request, f"/search/diff?one={chosen[0]}&other={chosen[1]}")
+
+
+def _chosen(request: Any) -> list[int]:
+    return [int(number) for number in request.POST.getall("row")[:ROWS_OF_A_PAGE] if _ID.fullmatch(number)]
+
+
 def _back(request: Any, place: Place, done: str) -> SeeOther:
-    path = place.address()
-    return see_other(request, f"{path}{'&' if '?' in path else '?'}done={done}")
+    return see_other(request, _with(place.here(), f"done={done}"))
+
+
+def _with(path: str, parameter: str) -> str:
+    return f"{path}{'&' if '?' in path else '?'}{parameter}"
+
+
+@view_config(context=SearchResource, name="diff", renderer="diff.jinja2", permission=Permission.IMAGE_READ)
+def show_diff(context: SearchResource, request: Any) -> dict[str, Any]:
+    """Show in what the headers of two images differ."""
+    numbers = [request.GET.get(name, "").strip() for name in ("one", "other")]
+    page: dict[str, Any] = {"one": numbers[0], "other": numbers[1], "images": [], "rows": None, "error": ""}
+    if not any(numbers):
+        return page
+    found = [request.dbsession.get(Image, int(number)) if _ID.fullmatch(number) else None for number in numbers]
+    images = [image for image in found if image is not None]
+    if len(images) < len(found):
+        request.response.status = 404
+        gone = numbers[found.index(None)]
+        return {**page, "error": f"There is no image {gone[:20]}." if gone else "Two images are compared; one number is missing."}
+    try:
+        rows = search.diff(request.dbsession, *images)
+    except search.SearchError as error:
+        request.response.status = 409
+        return {**page, "error": str(error)}
+    return {**page, "images": images, "rows": rows}
+
+
+@view_config(context=SearchResource, name="language", renderer="language.jinja2", permission=Permission.IMAGE_READ)
+def show_language(context: SearchResource, request: Any) -> dict[str, Any]:
+    """Show what can be written in a query."""
+    return {"operators": [(one, f"/search?{urlencode({'q': one.example})}") for one in query.OPERATORS]}

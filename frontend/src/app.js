@@ -53,8 +53,9 @@ function filterRows(body, wanted) {
 }
 
 function watchFilter(input) {
-  const table = document.getElementById(input.dataset.filter);
-  if (!table) return;
+  const tables = input.dataset.filter.split(" ").map((id) => document.getElementById(id)).filter(Boolean);
+  if (!tables.length) return;
+  input.closest("[data-filter-form]")?.removeAttribute("hidden");
   const count = document.getElementById("filter-count");
   const empty = document.querySelector("[data-filter-empty]");
   let waiting = 0;
@@ -63,8 +64,8 @@ function watchFilter(input) {
     waiting = setTimeout(() => {
       const wanted = input.value.trim().toLowerCase();
       let shown = 0;
-      for (const body of table.tBodies) shown += filterRows(body, wanted);
-      empty.hidden = shown > 0;
+      for (const table of tables) for (const body of table.tBodies) shown += filterRows(body, wanted);
+      if (empty) empty.hidden = shown > 0;
       count.textContent = wanted ? `${shown} fields contain this` : "";
     }, 80);
   });

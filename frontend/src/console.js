@@ -48,6 +48,8 @@ function follow(answer) {
 async function run(line) {
   const parameters = new URLSearchParams(new FormData(form));
   parameters.set("line", line);
+  // What is shared, or shown again on the way back, has the last answer.
+  window.history.replaceState(null, "", `/console?${parameters}`);
   const answer = await fetch(`/console/answer?${parameters}`, { headers: { "HX-Request": "true" } });
   if (answer.headers.get("HX-Refresh")) {
     window.location.reload();
@@ -65,11 +67,12 @@ async function run(line) {
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const line = input.value.trim();
-  if (!line) return;
+  if (!line || form.ariaBusy === "true") return;
   remember(line);
   input.value = "";
   if (line === "clear") {
     transcript.replaceChildren();
+    window.history.replaceState(null, "", "/console");
     return;
   }
   form.ariaBusy = "true";

@@ -1,6 +1,8 @@
 // Completion for inputs with data-complete: an ARIA combobox (https://www.w3.org/WAI/ARIA/apg/patterns/combobox/). The server
 // knows the language, the dictionary and the values; without this script the box is an ordinary text field.
 
+import "./exports.js";
+
 const WAIT_MS = 80;
 
 // The server counts characters, JavaScript counts UTF-16 units.
@@ -44,6 +46,7 @@ class Completion {
 
   async ask() {
     const text = this.input.value;
+    if (!text && this.input.dataset.history) return;
     const cursor = charactersOf(text, this.input.selectionStart ?? text.length);
     const asked = ++this.asked;
     const parameters = new URLSearchParams({ cursor: String(cursor) });
@@ -51,8 +54,10 @@ class Completion {
     if (this.wantsFields(text)) parameters.set("only", "fields");
     try {
       const answer = await fetch(`/api/complete?${parameters}`, { headers: { "X-Requested-With": "XMLHttpRequest" } });
-      if (!answer.ok || asked !== this.asked || document.activeElement !== this.input) return;
-      this.show(await answer.json());
+      const found = answer.ok ? await answer.json() : null;
+      // Closed meanwhile, asked again, or left.
+      if (!found || asked !== this.asked || document.activeElement !== this.input) return;
+      this.show(found);
     } catch {
       // Without the server there is nothing to offer; the box goes on as a text field.
       this.close();
@@ -109,11 +114,20 @@ class Completion {
     this.input.setAttribute("aria-activedescendant", items[this.active].id);
   }
 
-  take(index) {
+  with(index) {
     const text = this.input.value;
-    const option = this.found.options[index];
-    const before = text.slice(0, unitsOf(text, this.found.start)) + option.text;
-    this.input.value = before + text.slice(unitsOf(text, this.found.end));
+    const before = text.slice(0, unitsOf(text, this.found.start)) + this.found.options[index].text;
+    return { before, whole: before + text.slice(unitsOf(text, this.found.end)) };
+  }
+
+  // Tab leaves the box when there is nothing to complete.
+  adds(index) {
+    return this.with(index).whole !== this.input.value;
+  }
+
+  take(index) {
+    const { before, whole } = this.with(index);
+    this.input.value = whole;
     this.input.setSelectionRange(before.length, before.length);
     this.close();
     this.input.dispatchEvent(new Event("input", { bubbles: true }));
@@ -126,11 +140,13 @@ class Completion {
         event.preventDefault();
         this.ask();
       }
+      // What was asked for a moment ago must not open over the answer.
+      if (event.key === "Enter" || event.key === "Escape" || event.key === "Tab") this.close();
       return;
     }
     if (event.key === "ArrowDown" || event.key === "ArrowUp") this.move(event.key === "ArrowDown" ? 1 : -1);
     else if (event.key === "Enter" && this.active >= 0) this.take(this.active);
-    else if (event.key === "Tab" && !event.shiftKey) this.take(Math.max(0, this.active));
+    else if (event.key === "Tab" && !event.shiftKey && this.adds(Math.max(0, this.active))) this.take(Math.max(0, this.active));
     else if (event.key === "Escape") this.close();
     else {
       if (event.key === "Enter") this.close();
@@ -141,24 +157,60 @@ class Completion {
   }
 }
 
-export function start() {
-  for (const input of document.querySelectorAll("input[data-complete]")) {
-    const list = document.createElement("ul");
-    list.id = `${input.id}-completion`;
-    list.className = "completion";
-    list.role = "listbox";
-    list.ariaLabel = "Suggestions";
-    list.hidden = true;
-    const status = document.createElement("p");
-    status.className = "visually-hidden";
-    status.role = "status";
-    input.after(list, status);
-    input.role = "combobox";
-    input.ariaExpanded = "false";
-    input.ariaAutoComplete = "list";
-    input.setAttribute("aria-controls", list.id);
-    new Completion(input, list, status);
-  }
+function complete(input) {
+  const list = document.createElement("ul");
+  list.id = `${input.id}-completion`;
+  list.className = "completion";
+  list.role = "listbox";
+  list.ariaLabel = "Suggestions";
+  list.hidden = true;
+  const status = document.createElement("p");
+  status.className = "visually-hidden";
+  status.role = "status";
+  input.after(list, status);
+  input.role = "combobox";
+  input.ariaExpanded = "false";
+  input.ariaAutoComplete = "list";
+  input.setAttribute("aria-controls", list.id);
+  new Completion(input, list, status);
+}
+
+function completeAll() {
+  document.querySelectorAll("input[data-complete]:not([role=combobox])").forEach(complete);
+}
+
+// Says how many rows are ticked, and offers what can be done with them.
+function watchRows() {
+  const bar = document.querySelector("[data-rows-bar]");
+  if (!bar) return;
+  const form = document.getElementById("rows-form");
+  const boxes = [...document.querySelectorAll("input[name=row]")];
+  const all = document.querySelector("[data-check-all]");
+  const compare = bar.querySelector("[data-compare]");
+  const count = () => {
+    const ticked = boxes.filter((box) => box.checked).length;
+    bar.hidden = ticked === 0;
+    bar.querySelector("[data-chosen-count]").textContent = `${ticked} ${ticked === 1 ? "row" : "rows"} ticked`;
+    form.querySelector("[data-chosen]").textContent = ticked ? ` (${ticked})` : "";
+    form.elements.on.value = ticked ? "rows" : "found";
+    if (compare) compare.disabled = ticked !== 2;
+    all.checked = ticked > 0 && ticked === boxes.length;
+    all.indeterminate = ticked > 0 && ticked < boxes.length;
+  };
+  all.hidden = false;
+  all.addEventListener("change", () => {
+    for (const box of boxes) box.checked = all.checked;
+    count();
+  });
+  for (const box of boxes) box.addEventListener("change", count);
+  // The browser may have kept the ticks of a page that it shows again.
+  count();
+  window.addEventListener("pageshow", count);
+}
+
+function start() {
+  completeAll();
+  document.addEventListener("htmx:after:swap", completeAll);
   document.addEventListener("keydown", (event) => {
     if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.closest("input, textarea, select, [contenteditable]")) return;
@@ -169,16 +221,7 @@ export function start() {
       input.select();
     }
   });
-  // Choosing a level or a size asks at once.
-  for (const select of document.querySelectorAll("[data-submit]")) {
-    select.addEventListener("change", () => select.form.requestSubmit());
-  }
-  for (const box of document.querySelectorAll("[data-check-all]")) {
-    box.hidden = false;
-    box.addEventListener("change", () => {
-      for (const one of document.querySelectorAll(`input[name="${box.dataset.checkAll}"]`)) one.checked = box.checked;
-    });
-  }
+  watchRows();
 }
 
 start();

@@ -7,6 +7,8 @@ import re
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from dicomweb import asking
+from dicomweb.exports import Export, Exports, ExportStopped
 from dicomweb.imports import Importer
 from tests.browser.test_pages import violations
 from tests.functional.api_data import import_folder, write_samples
@@ -31,11 +33,13 @@ def suggestions(page: Page) -> Locator:
 def test_everybody_can_use_the_pages(page: Page, address: str, session: Browser, imported: int, theme: str, width: int) -> None:
     session.press("/search/save", q="Modality:MR", level="image", name="All MR")
     session.press("/search/label", q="Modality:MR", level="image", label="knees", do="add")
+    session.press(f"/batches/{imported}/label", label="knees of the hospital", do="add")
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
     paths = ["/search", "/search?q=Modality:MR&level=series", "/search?q=Modality:XX+PatientID:*", "/search?q=Modalty:MR"]
     paths += [f"/search?q=Modality:MR#{panel}-panel" for panel in ("columns", "export", "label", "save")]
-    paths += ["/search/varies?q=Modality:MR", "/console?line=Modality:MR", "/console?line=help", "/console?line=facet+Modality"]
+    paths += ["/search/varies?q=Modality:MR", "/search/varies?q=PatientID:x", "/search/diff", "/search/diff?one=1&other=2", "/search/language"]
+    paths += [f"/batches/{imported}", f"/batches/{imported}/images/1", "/search?q=Modality:MR&more=Modality&counted=yes", "/console?line=Modality:MR", "/console?line=help", "/console?line=facet+Modality"]
     for path in paths:
         page.goto(f"{address}{path}")
         page.wait_for_load_state("networkidle")
@@ -73,6 +77,10 @@ class TestCompletion:
         page.keyboard.press("Tab")
         expect(query).to_have_value("Modality:CT")
         expect(query).to_be_focused()
+        expect(options.first).to_contain_text("CT")
+        # There is nothing more to complete, so the key leads on.
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("button", name="Search")).to_be_focused()
 
     def test_escape_closes_and_enter_asks(self, page: Page, address: str, imported: int) -> None:
         page.goto(f"{address}/search")
@@ -110,7 +118,7 @@ def test_the_back_button_leads_back_through_levels_and_facets(page: Page, addres
     page.goto(f"{address}/search")
     page.get_by_role("link", name="MR 2").click()
     expect(page.get_by_role("heading", name="2 images")).to_be_visible()
-    page.get_by_label("Show", exact=True).select_option("series")
+    page.get_by_role("navigation", name="Show").get_by_role("link", name="Series").click()
     expect(page.get_by_role("heading", name="1 series")).to_be_visible()
     page.go_back()
     expect(page.get_by_role("heading", name="2 images")).to_be_visible()
@@ -129,6 +137,121 @@ def test_a_panel_opens_and_closes(page: Page, address: str, imported: int) -> No
     expect(page.get_by_role("link", name="CSV", exact=True)).to_be_hidden()
 
 
+class TestAnExport:
+    """A download is followed by its name; here the name is known, and the file is given piece by piece."""
+
+    NAME = "00" * 16
+
+    @pytest.fixture
+    def export(self, page: Page, address: str, session: Browser, imported: int) -> Export:
+        page.add_init_script("crypto.getRandomValues = (bytes) => bytes;")
+        page.route("**/search/export?*", lambda route: route.fulfill(status=204))
+        page.goto(f"{address}/search")
+        page.get_by_role("link", name="Export…").click()
+        page.get_by_role("link", name="CSV", exact=True).click()
+        expect(page.locator(".export-line")).to_contain_text("CSV: counting")
+        registry = session.app.registry
+        exports: Exports = registry["exports"]
+        return exports.begin(registry["engine"], registry["storage"], asking.read_question(""), "csv", name=self.NAME)
+
+    def test_it_shows_how_far_it_is_and_when_it_is_done(self, page: Page, export: Export) -> None:
+        line = page.locator(".export-line")
+        expect(line).to_contain_text("CSV: 0 of 7 images")
+        expect(page.get_by_role("progressbar", name="Export CSV")).to_be_visible()
+        assert violations(page) == []
+        for _ in export:
+            pass
+        expect(line).to_contain_text("CSV: done, 7 images")
+        expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+
+    def test_it_can_be_cancelled_with_the_keyboard(self, page: Page, export: Export) -> None:
+        next(export)
+        page.get_by_role("button", name="Cancel the export CSV").focus()
+        with page.expect_response("**/search/stop"):
+            page.keyboard.press("Enter")
+        with pytest.raises(ExportStopped):
+            next(export)
+        line = page.locator(".export-line")
+        expect(line).to_contain_text("CSV: cancelled; there is no complete file.")
+        expect(line.locator("span")).to_be_focused()
+
+    def test_the_page_goes_on_meanwhile(self, page: Page, address: str, export: Export) -> None:
+        next(export)
+        page.get_by_role("combobox", name="Query").fill("Modality:MR")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="2 images")).to_be_visible()
+        export.close()
+
+    def test_a_real_download_ends_with_its_numbers(self, page: Page, address: str, imported: int) -> None:
+        page.goto(f"{address}/console")
+        page.get_by_label("Line").fill("export")
+        page.keyboard.press("Enter")
+        for name, file in (("Parquet", "search.parquet"), ("Images ZIP", "images.zip")):
+            with page.expect_download() as download:
+                page.get_by_role("link", name=name).click()
+            assert download.value.suggested_filename == file
+            expect(page.locator(".export-line").last).to_contain_text(f"{name}: done, 7 images")
+
+
+class TestRows:
+    def test_ticked_rows_are_compared(self, page: Page, address: str, imported: int) -> None:
+        page.goto(f"{address}/search?q=Modality:MR")
+        compare = page.get_by_role("button", name="Compare two")
+        expect(compare).to_be_hidden()
+        page.get_by_role("checkbox", name="Choose image").first.check()
+        expect(compare).to_be_disabled()
+        page.get_by_role("checkbox", name="Choose all rows of this page").check()
+        expect(page.get_by_text("2 rows ticked")).to_be_visible()
+        compare.click()
+        expect(page.get_by_role("heading", name="What differs between two images")).to_be_visible()
+        expect(page.get_by_role("row", name="InstanceNumber")).to_be_visible()
+        page.go_back()
+        expect(page.get_by_role("heading", name="2 images")).to_be_visible()
+
+    def test_ticked_rows_are_labelled_with_the_keyboard_and_a_button_takes_it_off(self, page: Page, address: str, imported: int) -> None:
+        page.goto(f"{address}/search?q=Modality:MR")
+        page.get_by_role("checkbox", name="Choose image").first.focus()
+        page.keyboard.press("Space")
+        page.locator("[data-rows-bar]").get_by_role("link", name="Label…").focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("radio", name="Only the rows that are ticked (1)")).to_be_checked()
+        page.get_by_role("combobox", name="Label", exact=True).fill("odd one")
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("The label is on the chosen rows.")).to_be_visible()
+        off = page.get_by_role("button", name=re.compile("Take the label odd one off image"))
+        expect(off).to_have_count(1)
+        off.click()
+        expect(page.get_by_text("The label is taken away from the chosen rows.")).to_be_visible()
+        expect(off).to_have_count(0)
+
+    def test_a_label_is_put_on_a_series_on_the_page_of_its_image(self, page: Page, address: str, imported: int) -> None:
+        page.goto(f"{address}/batches/{imported}/images/1")
+        page.locator("summary", has_text="+ Label").nth(1).focus()
+        page.keyboard.press("Enter")
+        page.get_by_label("Label for this series").fill("knees")
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("The label is put on.")).to_be_visible()
+        page.get_by_role("button", name="Take the label knees off this series").click()
+        expect(page.get_by_text("The label is taken off.")).to_be_visible()
+        expect(page.get_by_role("link", name="knees")).to_have_count(0)
+
+
+def test_another_facet_is_completed_and_added(page: Page, address: str, imported: int) -> None:
+    page.goto(f"{address}/search")
+    page.get_by_role("combobox", name="Count the values of").press_sequentially("InstanceNum")
+    expect(suggestions(page).first).to_contain_text("InstanceNumber")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="InstanceNumber")).to_be_visible()
+
+
+def test_what_varies_is_filtered(page: Page, address: str, imported: int) -> None:
+    page.goto(f"{address}/search/varies?q=Modality:MR")
+    page.get_by_role("searchbox", name="Filter by element or value").fill("instancenumber")
+    expect(page.get_by_role("rowheader", name="InstanceNumber")).to_be_visible()
+    expect(page.get_by_role("rowheader", name="Modality", exact=True)).to_be_hidden()
+
+
 class TestTheConsole:
     def run(self, page: Page, line: str) -> None:
         page.get_by_label("Line").fill(line)
@@ -145,6 +268,24 @@ class TestTheConsole:
         expect(page.locator(".console-answer").last).to_contain_text("1 series")
         expect(page.get_by_label("Line")).to_be_focused()
         assert violations(page) == []
+
+    def test_nothing_is_suggested_over_an_answer(self, page: Page, address: str, imported: int) -> None:
+        page.goto(f"{address}/console")
+        page.keyboard.type("Modality:MR")
+        page.keyboard.press("Enter")
+        expect(page.locator(".console-answer")).to_contain_text("2 images")
+        page.get_by_label("Line").click()
+        expect(page.get_by_role("listbox", name="Suggestions")).to_be_hidden()
+
+    def test_the_address_has_the_last_answer(self, page: Page, address: str, imported: int) -> None:
+        page.goto(f"{address}/console")
+        self.run(page, "Modality:MR")
+        self.run(page, "level series")
+        page.reload()
+        expect(page.locator(".console-answer")).to_have_count(1)
+        expect(page.locator(".console-answer")).to_contain_text("1 series")
+        self.run(page, "count")
+        expect(page.locator(".console-answer").last).to_contain_text("1 series")
 
     def test_the_arrows_bring_back_what_was_typed(self, page: Page, address: str, imported: int) -> None:
         page.goto(f"{address}/console")

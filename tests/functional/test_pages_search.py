@@ -12,6 +12,7 @@ import pytest
 
 from dicomweb.imports import Importer
 from dicomweb.models import LabelLink, SavedSearch
+from dicomweb.query import OPERATORS
 from dicomweb.settings import Settings
 from tests import dicom_files
 from tests.functional import api_data
@@ -44,7 +45,7 @@ class TestTheResult:
 
     def test_each_row_leads_to_its_image_and_its_batch(self, browser: Browser, imported: int) -> None:
         row = search(browser, "Modality:MR").select_one(".results tbody tr")
-        image, batch = (link["href"] for link in row.select("a"))
+        image, batch = (link["href"] for link in row.select("td > a"))
         assert image.startswith(f"/batches/{imported}/images/")
         assert batch == f"/batches/{imported}"
         browser.get(image, status=200)
@@ -88,10 +89,25 @@ class TestTheResult:
 
     def test_the_exports_are_those_of_the_result(self, browser: Browser, imported: int) -> None:
         page = search(browser, "Modality:MR", level="series", columns="PatientID")
-        exports = links(page, "#export-panel a[download]")
+        exports = links(page, "#export-panel a[data-export]")
         assert list(exports) == ["CSV", "TSV", "NDJSON", "Parquet", "Images ZIP"]
         assert browser.get(exports["CSV"]).text.splitlines()[0] == "PatientID"
         assert browser.get(exports["Images ZIP"]).content_type == "application/zip"
+
+    def test_the_progress_of_an_export_is_told_by_its_name(self, browser: Browser, imported: int) -> None:
+        name = "0123456789abcdef" * 2
+        browser.get(f"/search/progress?name={name}", status=404)
+        for kind, total in (("csv", 2), ("zip", 2), ("parquet", 2)):
+            sent = browser.get(f"/search/export?q=Modality:MR&columns=PatientID&format={kind}&name={name}")
+            told = browser.get(f"/search/progress?name={name}").json
+            assert told == {"state": "done", "done": total, "total": total, "octets": len(sent.body), "words": "images"}
+
+    def test_an_export_that_cannot_be_made_says_why(self, browser: Browser, imported: int) -> None:
+        wrong = browser.get("/search/export?q=Modalty:MR&format=csv", status=303)
+        assert browser.get(wrong.location, status=400).html.select_one("mark").text == "Modalty"
+        browser.get("/search/export?format=exe", status=400)
+        browser.get("/search/export?format=csv&name=../x", status=400)
+        browser.press("/search/stop", name="0" * 32).mustcontain("There is nothing here")
 
     def test_hostile_values_are_only_text(self, browser: Browser, imported: int) -> None:
         page = browser.get("/search?columns=PatientName,SeriesDescription&counted=yes&facets=PatientName")
@@ -121,6 +137,18 @@ class TestConditions:
         assert (query_of(values["MR 2"]), total(narrowed)) == ("PatientID:* Modality:MR", "2 images")
         chosen = browser.get(f"{values['MR 2']}&counted=yes").html.select_one(".facet-values [aria-current]")
         assert query_of(chosen["href"]) == "PatientID:*"
+
+    def test_a_facet_shows_more_of_its_values_and_fewer_again(self, browser: Browser, settings: Settings, importer: Importer) -> None:
+        folder = settings["watch.folders"][0] / "many"
+        dicom_files.write_series(folder, images=15)
+        api_data.import_folder(importer, folder)
+        few = search(browser, facets="SOPInstanceUID", counted="yes")
+        assert len(few.select(".facet-values li")) == 10
+        opened = links(few, ".facet a")["More values of SOPInstanceUID"]
+        many = browser.get(f"{opened}&counted=yes").html
+        assert len(many.select(".facet-values li")) == 15
+        closed = links(many, ".facet a")["Fewer values of SOPInstanceUID"]
+        assert len(browser.get(f"{closed}&counted=yes").html.select(".facet-values li")) == 10
 
     def test_what_is_without_an_element_is_one_click_away(self, browser: Browser, imported: int) -> None:
         page = search(browser, facets="ImageComments", counted="yes")
@@ -165,6 +193,16 @@ class TestNothing:
         assert "No image has this" in page.text
         assert page.select(".looser") == []
 
+    def test_each_condition_can_be_taken_away_when_none_of_them_is_alone_in_the_way(self, browser: Browser, imported: int) -> None:
+        page = search(browser, "Modality:MR PatientID:nobody StudyID:nothing")
+        assert "with one condition less either" in page.text
+        assert [query_of(chip.a["href"]) for chip in page.select(".chip")][0] == "PatientID:nobody StudyID:nothing"
+
+    def test_nothing_varies_among_no_images(self, browser: Browser, imported: int) -> None:
+        page = browser.get("/search/varies?q=PatientID:nobody").html
+        assert "There is nothing to compare" in page.text
+        assert query_of(links(page, ".empty a")["Back to the search"]) == "PatientID:nobody"
+
 
 class TestMistakes:
     def test_the_place_is_marked_and_the_suggestion_is_a_link(self, browser: Browser, imported: int) -> None:
@@ -206,6 +244,35 @@ class TestKeeping:
         browser.press("/search/label", q="Modality:MR", level="image", label="my knees", do="remove")
         assert browser.count(LabelLink) == 0
 
+    @pytest.mark.parametrize("level", ["image", "series", "study"])
+    def test_a_label_is_put_on_a_row_and_taken_off_by_its_button(self, browser: Browser, imported: int, level: str) -> None:
+        page = search(browser, level=level, q="Modality:MR")
+        row = page.select_one(".results input[name=row]")["value"]
+        answer = browser.press("/search/label", q="Modality:MR", level=level, label="odd one", do="add", on="rows", row=row)
+        page = browser.get(answer.location).html
+        assert "The label is on the chosen rows." in page.text
+        assert total(search(browser, 'label:"odd one"', level=level)) == f"1 {level}"
+        assert query_of(links(page, ".results .label-chip a")["odd one"]) == 'label:"odd one"'
+        button = page.select_one(".results button[name=take]")
+        browser.press("/search/label", q="Modality:MR", level=level, label="", take=button["value"])
+        assert browser.count(LabelLink) == 0
+
+    def test_no_row_is_not_every_row(self, browser: Browser, imported: int) -> None:
+        answer = browser.press("/search/label", q="Modality:MR", level="image", label="x", do="add", on="rows")
+        assert "No row is chosen" in browser.get(answer.location).text
+        assert browser.count(LabelLink) == 0
+
+    def test_a_change_leads_back_to_the_same_page_of_the_result(self, browser: Browser, settings: Settings, importer: Importer) -> None:
+        folder = settings["watch.folders"][0] / "many"
+        dicom_files.write_series(folder, images=60)
+        api_data.import_folder(importer, folder)
+        second = browser.get(search(browser).select_one("a[rel=next]")["href"]).html
+        fields = {field["name"]: field["value"] for field in second.select("#rows-form input[type=hidden]")}
+        row = second.select_one("input[name=row]")["value"]
+        del fields["csrf_token"]
+        answer = browser.press("/search/label", **fields, label="x", do="add", on="rows", row=row)
+        assert len(browser.get(answer.location).html.select(".results tbody tr")) == 10
+
     @pytest.mark.parametrize(
         ("path", "fields"),
         [
@@ -223,6 +290,79 @@ class TestKeeping:
     def test_a_change_needs_the_token(self, browser: Browser, imported: int) -> None:
         browser.post("/search/label", {"q": "", "label": "x"}, status=400)
         assert browser.count(LabelLink) == 0
+
+
+class TestLabelsOfOneThing:
+    def test_an_image_its_series_study_and_batch_are_labelled_on_its_page(self, browser: Browser, imported: int) -> None:
+        image = search(browser, "Modality:MR").select_one(".results tbody a")["href"]
+        counts = {"image": 1, "series": 2, "study": 5, "batch": 7}
+        for kind, found in counts.items():
+            answer = browser.press(f"{image}/label", on=kind, label=f"my {kind}", do="add")
+            page = browser.get(answer.location).html
+            assert "The label is put on." in page.text
+            assert total(browser.get(links(page, ".label-chip a")[f"my {kind}"]).html) == f"{found} image{'s' if found > 1 else ''}"
+        assert list(links(page, ".label-chip a")) == [f"my {kind}" for kind in counts]
+        for kind in counts:
+            browser.press(f"{image}/label", on=kind, label=f"my {kind}", do="remove")
+        assert browser.count(LabelLink) == 0
+
+    def test_a_batch_is_labelled_on_its_page(self, browser: Browser, imported: int) -> None:
+        forms = browser.get(f"/batches/{imported}").forms
+        [adding] = [one for one in forms.values() if one.action.endswith("/label")]
+        adding["label"] = "<b>knees</b>"
+        page = browser.get(adding.submit("do", value="add").location)
+        assert total(browser.get(links(page.html, ".label-chip a")["<b>knees</b>"]).html) == "7 images"
+        removing = next(one for one in page.forms.values() if one.action.endswith("/label"))
+        removing.submit("do", value="remove")
+        assert browser.count(LabelLink) == 0
+
+    def test_what_is_no_label_is_refused(self, browser: Browser, imported: int) -> None:
+        image = search(browser, "Modality:MR").select_one(".results tbody a")["href"]
+        for path in (f"/batches/{imported}/label", f"{image}/label"):
+            answer = browser.press(path, on="image", label="-x", do="add")
+            assert "Nothing was labelled" in browser.get(answer.location).text
+            browser.post(path, {"on": "image", "label": "x", "do": "add"}, status=400)
+        assert browser.press(f"{image}/label", on="patient", label="x", do="add").status_int == 404
+        assert browser.count(LabelLink) == 0
+
+    def test_a_batch_leads_to_its_search_and_its_series(self, browser: Browser, imported: int) -> None:
+        page = browser.get(f"/batches/{imported}").html
+        assert total(browser.get(links(page, ".btn-list a")["Search in this batch"]).html) == "7 images"
+        series = [link["href"] for link in page.select("#batch th.name a")]
+        assert sum(int(total(browser.get(address).html).split()[0]) for address in series) == 7
+
+
+class TestComparing:
+    def test_two_rows_lead_to_what_differs(self, browser: Browser, imported: int) -> None:
+        one, other = (box["value"] for box in search(browser, "Modality:MR").select(".results input[name=row]"))
+        answer = browser.post("/search/compare", [("csrf_token", browser.token()), ("q", "Modality:MR"), ("row", one), ("row", other)])
+        page = browser.get(answer.location).html
+        rows = {row.th.contents[0]: [cell.text for cell in row.select("td")] for row in page.select(".diff tbody tr")}
+        assert rows["InstanceNumber"] == ["IS", "1", "2"]
+        assert "Modality" not in rows
+        assert [link["href"] for link in page.select(".diff thead a")] == [f"/images/{one}", f"/images/{other}"]
+
+    def test_an_image_does_not_differ_from_itself(self, browser: Browser, imported: int) -> None:
+        assert "The headers are the same" in browser.get("/search/diff?one=1&other=1").text
+
+    def test_other_numbers_of_rows_are_not_compared(self, browser: Browser, imported: int) -> None:
+        answer = browser.press("/search/compare", q="Modality:MR", row="1")
+        assert "tick the boxes of exactly two rows" in browser.get(answer.location).text
+
+    @pytest.mark.parametrize("numbers", ["one=1&other=99", "one=x&other=1", "one=1", "one=1&other=-1", "one=1&other=9999999999999999999999"])
+    def test_what_is_not_there_is_said(self, browser: Browser, imported: int, numbers: str) -> None:
+        assert browser.get(f"/search/diff?{numbers}", status=404).html.select_one("[role=alert]").text
+
+    def test_the_page_without_numbers_asks_for_them(self, browser: Browser) -> None:
+        assert browser.get("/search/diff").html.select_one("input[name=one]")["value"] == ""
+
+
+def test_the_language_is_shown_with_examples_that_can_be_asked(browser: Browser, imported: int) -> None:
+    page = browser.get("/search/language").html
+    addresses = [link["href"] for link in page.select(".language a")]
+    assert [query_of(address) for address in addresses] == [operator.example for operator in OPERATORS]
+    assert "`" not in page.select_one(".language").text
+    assert [address for address in addresses if browser.get(address).html.select_one("#mistake")] == []
 
 
 class TestTheImage:
