@@ -28,6 +28,8 @@ MESSAGES = {
     "not-two": ("warning", "Two images are compared: tick the boxes of exactly two rows."),
     "labelled-one": ("success", "The label is put on."),
     "unlabelled-one": ("success", "The label is taken off."),
+    "label-forgotten": ("success", "The label is forgotten."),
+    "label-used": ("info", "Only a label that is on nothing can be forgotten."),
     "job-retry": ("success", "The job is tried again."),
     "job-not-failed": ("info", "The job has not failed, or is tried again already."),
 }

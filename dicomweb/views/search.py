@@ -375,8 +375,15 @@ def _shelves(request: Any, place: Place) -> dict[str, Any]:
     """Give what is offered below the result: saved searches and labels."""
     return {
         "saved": _saved(request, counted=False),
-        "labels": [shown_label(label.name) for label in labels.list_labels(request.dbsession)],
+        "labels": [(shown_label(label.name), _uses(label)) for label in labels.list_labels(request.dbsession)],
     }
+
+
+def _uses(label: labels.LabelUse) -> list[tuple[int, str, str]]:
+    """Tell on how many of each kind a label is: the number, and the words for one and for several."""
+    counted = [(label.batches, "batch", "batches"), (label.studies, *asking.LEVEL_WORDS["study"])]
+    counted += [(label.series, *asking.LEVEL_WORDS["series"]), (label.images, *asking.LEVEL_WORDS["image"])]
+    return [one for one in counted if one[0]]
 
 
 def _saved(request: Any, *, counted: bool) -> list[dict[str, Any]]:
@@ -451,6 +458,16 @@ def label_result(context: SearchResource, request: Any) -> SeeOther:
     except Mistake:
         return _back(request, place, "not-labelled")
     return _back(request, place, "labelled" if put else "unlabelled")
+
+
+@view_config(context=SearchResource, name="forget-label", request_method="POST", permission=Permission.LABEL_CHANGE)
+def forget_label(context: SearchResource, request: Any) -> SeeOther:
+    """Forget a label that is on nothing."""
+    name = request.POST.get("label", "")
+    if any(label.name == name and not _uses(label) for label in labels.list_labels(request.dbsession)):
+        labels.delete_label(request.dbsession, name)
+        return see_other(request, "/search", message="label-forgotten")
+    return see_other(request, "/search", message="label-used")
 
 
 @view_config(context=SearchResource, name="compare", request_method="POST", permission=Permission.IMAGE_READ)

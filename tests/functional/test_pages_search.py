@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 
 from dicomweb.imports import Importer
-from dicomweb.models import LabelLink, SavedSearch
+from dicomweb.models import Label, LabelLink, SavedSearch
 from dicomweb.query import OPERATORS
 from dicomweb.settings import Settings
 from tests import dicom_files
@@ -243,6 +243,17 @@ class TestKeeping:
         assert total(browser.get(links(page, ".shelf a")["my knees"]).html) == "2 images"
         browser.press("/search/label", q="Modality:MR", level="image", label="my knees", do="remove")
         assert browser.count(LabelLink) == 0
+
+    def test_a_label_that_is_on_nothing_can_be_forgotten(self, browser: Browser, imported: int) -> None:
+        browser.press("/search/label", q="Modality:MR", level="image", label="knees", do="add")
+        assert "on 2 images" in search(browser).select_one(".shelf").text
+        answer = browser.press("/search/forget-label", label="knees")
+        assert "Only a label that is on nothing" in browser.get(answer.location).text
+        browser.press("/search/label", q="Modality:MR", level="image", label="knees", do="remove")
+        forms = search(browser).select("form[action='/search/forget-label']")
+        answer = browser.press("/search/forget-label", label=forms[0].select_one("[name=label]")["value"])
+        assert "The label is forgotten." in browser.get(answer.location).text
+        assert browser.count(Label) == 0
 
     @pytest.mark.parametrize("level", ["image", "series", "study"])
     def test_a_label_is_put_on_a_row_and_taken_off_by_its_button(self, browser: Browser, imported: int, level: str) -> None:
