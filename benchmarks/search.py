@@ -2,8 +2,10 @@
 
 Fills an empty database (a temporary SQLite file, or the one at the URL) with generated headers, written straight into the index
 in chunks of 256 by several processes, and tells: the bytes an image; of the usual searches how many images are found and the median
-time of the total, of a first page with its columns, and of the total of series; facets, completion and what varies; the rows a second
-and the memory of a CSV export. With a database that is full already the searches begin at once.
+time of the total, and of a first page with its total and columns, of images and of series; totals of studies, pages at depth forwards and
+backwards, orders, the six facets of a page, completion, labels and what varies; the rows a second and the memory of a CSV export.
+With a database that is full already the searches begin at once. A PostgreSQL is analysed once it is full, as its autovacuum would do;
+on SQLite nothing in the application does that, so it is not done here either.
 
 ``--orthanc`` sends as many of the same images, as files, as a private Orthanc takes in so many seconds (60), fills a second database with
 just these, and asks both the same questions.
@@ -24,7 +26,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,7 +38,7 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian
 from sqlalchemy.orm import Session
 
-from benchmarks.index import CHUNK, CORPORA, TABLES, settle
+from benchmarks.index import CHUNK, CORPORA, TABLES
 from dicomweb import index, query, search
 from dicomweb.db import insert_missing, make_engine, work
 from dicomweb.migrations import upgrade
@@ -73,8 +75,11 @@ def main() -> None:
             total = search.count(dbsession, query.EVERYTHING)
             report_disk(dbsession, total)
             report_queries(dbsession, queries(dbsession))
-            report_other(dbsession)
+            report_pages(dbsession)
+            report_facets(dbsession)
+            report_completion(dbsession)
             report_export(dbsession)
+        report_labels(engine)
         engine.dispose()
         if arguments.orthanc:
             compare_with_orthanc(Path(folder), CORPORA[arguments.corpus], arguments.orthanc)
@@ -98,10 +103,9 @@ def fill(url: str, weights: dict[str, int], count: int, processes: int) -> None:
             with taken.get_lock():
                 batch = taken.value
                 taken.value += 1
-            images = [image for study in studies(weights, range(batch * BATCH, (batch + 1) * BATCH)) for image in study]
-            write(engine, images, batch + 1)
+            written = write(engine, studies(weights, range(batch * BATCH, (batch + 1) * BATCH)), batch + 1)
             with done.get_lock():
-                done.value += len(images)
+                done.value += written
         engine.dispose()
 
     workers = [multiprocessing.get_context("fork").Process(target=run) for _ in range(processes)]
@@ -115,27 +119,49 @@ def fill(url: str, weights: dict[str, int], count: int, processes: int) -> None:
     print(f"{done.value} images generated and written by {processes} processes in {seconds:.0f} s ({done.value / seconds:.0f} images/s)")
 
 
-def write(engine: sa.Engine, images: list[Generated], batch_id: int) -> None:
-    """Index the images of one batch, chunk by chunk."""
+def settle(engine: sa.Engine) -> None:
+    """Do what the database does by itself some time after many rows came."""
+    if engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("VACUUM ANALYZE")
+
+
+def write(engine: sa.Engine, of_studies: Iterable[list[Generated]], batch_id: int) -> int:
+    """Index the images of one batch, chunk by chunk; gives their number. One study is in memory, and what is left of those before."""
     added = START + timedelta(minutes=batch_id)
     with work(engine) as dbsession:
-        dbsession.add(Batch(id=batch_id, name=f"batch {batch_id}", status="DONE", created_at=added, modified_at=added, image_count=len(images)))
-        dbsession.flush()
-        add_parents(dbsession, images)
-    for start in range(0, len(images), CHUNK):
-        part = images[start : start + CHUNK]
-        prepared = index.prepare([image.member for image in part], promoted=PROMOTED)
-        index.ensure_fields(engine, prepared)
+        dbsession.add(Batch(id=batch_id, name=f"batch {batch_id}", status="DONE", created_at=added, modified_at=added))
+    count = 0
+    waiting: list[Generated] = []
+    for images in of_studies:
         with work(engine) as dbsession:
-            keys = index.write(dbsession, prepared, batch_id)
-            rows = [
-                {
-                    "batch_id": batch_id, "path": image.uid, "status": "DONE", "version": 0, "series_id": image.member.series_id, "header_key": key,
-                    "sop_instance_uid": image.uid, "added_at": added,
-                }
-                for image, key in zip(part, keys, strict=True)
-            ]  # fmt: skip
-            dbsession.execute(sa.insert(Image), rows)
+            add_parents(dbsession, images)
+        count += len(images)
+        waiting += images
+        while len(waiting) >= CHUNK:
+            write_chunk(engine, waiting[:CHUNK], batch_id, added)
+            del waiting[:CHUNK]
+    if waiting:
+        write_chunk(engine, waiting, batch_id, added)
+    with work(engine) as dbsession:
+        dbsession.execute(sa.update(Batch).where(Batch.id == batch_id).values(image_count=count))
+    return count
+
+
+def write_chunk(engine: sa.Engine, part: list[Generated], batch_id: int, added: datetime) -> None:
+    """Index one chunk."""
+    prepared = index.prepare([image.member for image in part], promoted=PROMOTED)
+    index.ensure_fields(engine, prepared)
+    with work(engine) as dbsession:
+        keys = index.write(dbsession, prepared, batch_id)
+        rows = [
+            {
+                "batch_id": batch_id, "path": image.uid, "status": "DONE", "version": 0, "series_id": image.member.series_id, "header_key": key,
+                "sop_instance_uid": image.uid, "added_at": added,
+            }
+            for image, key in zip(part, keys, strict=True)
+        ]  # fmt: skip
+        dbsession.execute(sa.insert(Image), rows)
 
 
 def add_parents(dbsession: Session, images: list[Generated]) -> None:
@@ -220,7 +246,7 @@ def queries(dbsession: Session) -> dict[str, str]:
 
 def report_queries(dbsession: Session, asked: dict[str, str]) -> None:
     """Tell the median time of each search."""
-    print(f"{'median ms':28} {'images':>9} {'total':>9} {'page':>9} {'series':>9} {'page':>9}")
+    print(f"{'median ms':28} {'images':>9} {'total':>9} {'page':>9} {'series':>9} {'page':>9} {'studies':>9}")
     for name, text in asked.items():
         node = query.parse(text)
         hits = search.count(dbsession, node)
@@ -229,27 +255,89 @@ def report_queries(dbsession: Session, asked: dict[str, str]) -> None:
             median(lambda node=node: search.find(dbsession, node, columns=search.DEFAULT_COLUMNS["image"])),
             median(lambda node=node: search.count(dbsession, node, "series")),
             median(lambda node=node: search.find(dbsession, node, level="series", columns=search.DEFAULT_COLUMNS["series"])),
+            median(lambda node=node: search.count(dbsession, node, "study")),
         ]
-        print(f"{name:28} {hits:9} " + " ".join(f"{one:9.1f}" for one in taken))
+        print(f"{name:28} {hits:9} " + " ".join(f"{one:9.1f}" for one in taken), flush=True)
 
 
-def report_other(dbsession: Session) -> None:
-    """Tell the median times of facets, orders, completion and what varies."""
+def report_pages(dbsession: Session) -> None:
+    """Tell the median times of pages at depth, forwards and backwards, and of other orders than that of import."""
+    for text in ("Modality:CT", "SliceLocation:-100..100", "-SliceLocation:10..12"):
+        node = query.parse(text)
+        key = median_key(dbsession, node)
+        expression = search.compile_query(dbsession, node)
+        forwards = median(lambda expression=expression, key=key: index.count_and_page(dbsession, expression, limit=51, after=key))
+        backwards = median(lambda expression=expression, key=key: index.count_and_page(dbsession, expression, limit=51, before=key))
+        print(f"page of {text:24} in the middle: forwards {forwards:9.1f} ms, backwards {backwards:9.1f} ms", flush=True)
+    found = median(lambda: search.find(dbsession, query.EVERYTHING, columns=search.DEFAULT_COLUMNS["image"], sort=[("added", True)]))
+    print(f"newest images of all            {found:9.1f} ms")
     ct = query.parse("Modality:CT")
-    facets = {"Manufacturer": query.EVERYTHING, "StudyDate": ct, "SliceThickness": ct, "**.CodeValue": ct}
-    for name, node in facets.items():
-        for level in search.LEVELS:
-            found = median(lambda name=name, node=node, level=level: search.facet(dbsession, node, query.resolve(name), level=level), 3)
-            print(f"facet {name:16} by {level:6} {found:9.1f} ms")
     for level in ("series", "study"):
         found = median(lambda level=level: search.find(dbsession, ct, level=level, columns=[], sort=[("StudyDate", True)]), 3)
-        print(f"{level} sorted by StudyDate      {found:9.1f} ms")
-    for typed in ("PatientName:smi", "Modality:c", "SeriesDescription:h", "SOPInstanceUID:1.3.6", "StudyDate:2020", "InstitutionName:"):
-        name, _, prefix = typed.partition(":")
-        found = median(lambda name=name, prefix=prefix: search.complete_values(dbsession, query.resolve(name), prefix))
-        print(f"complete {typed:22} {found:9.2f} ms")
+        print(f"CT by {level} sorted by StudyDate {found:9.1f} ms", flush=True)
+    narrow, images = widest_sorted(dbsession)
+    for column in ("StudyDate", "SliceLocation", "PatientName"):
+        found = median(lambda column=column: search.find(dbsession, narrow, columns=[], sort=[(column, True)]), 3)
+        print(f"{images} images sorted by {column:14} {found:9.1f} ms", flush=True)
+
+
+def median_key(dbsession: Session, node: query.Node) -> int:
+    """Give the header key of the image in the middle of a result."""
+    keys = index.select_keys(dbsession, search.compile_query(dbsession, node)).subquery()
+    half = search.count(dbsession, node) // 2
+    return dbsession.scalar(sa.select(keys.c.key).order_by(keys.c.key).offset(half).limit(1)) or 0
+
+
+def widest_sorted(dbsession: Session) -> tuple[query.Node, int]:
+    """Give a search that finds nearly as many images as are sorted, and their number."""
+    best = query.parse("Modality:CT StudyDate:2015"), 0
+    for year in range(2015, 2026):
+        node = query.parse(f"StudyDate:{year}")
+        images = search.count(dbsession, node)
+        if best[1] < images <= search.MOST_SORTED:
+            best = node, images
+    return best
+
+
+def report_facets(dbsession: Session) -> None:
+    """Tell the median times of the facets of a page, together and one by one, and of what varies."""
+    names = ("Modality", "Manufacturer", "StudyDate", "BodyPartExamined", "PatientSex", "SliceThickness")
+    wanted = [(query.resolve(name), 10) for name in names]
+    for text in ("Modality:CT", "SliceLocation:-100..100", "PatientName:smi*", ""):
+        node = query.parse(text) if text else query.EVERYTHING
+        for level in search.LEVELS:
+            found = median(lambda node=node, level=level: search.facets_of(dbsession, node, wanted, level=level), 3)
+            print(f"six facets of {text or 'everything':24} by {level:6} {found:9.1f} ms", flush=True)
+    ct = query.parse("Modality:CT")
+    for name in ("Manufacturer", "StudyDate", "InstanceNumber", "**.CodeValue"):
+        found = median(lambda name=name: search.facet(dbsession, ct, query.resolve(name)), 3)
+        print(f"facet {name:16} of Modality:CT          {found:9.1f} ms", flush=True)
     found = median(lambda: search.varies(dbsession, ct), 1)
-    print(f"what varies in CT               {found:9.0f} ms")
+    print(f"what varies in Modality:CT              {found:9.0f} ms", flush=True)
+
+
+def report_completion(dbsession: Session) -> None:
+    """Tell the median times of completing a value."""
+    for typed in (
+        "PatientName:smi", "Modality:", "SeriesDescription:h", "SOPInstanceUID:1.3.6", "StudyDate:2020", "InstitutionName:", "SliceLocation:-1", "**.CodeValue:p",
+    ):  # fmt: skip
+        name, _, prefix = typed.partition(":")
+        found = median(lambda name=name, prefix=prefix: search.complete_values(dbsession, query.resolve(name), prefix), 21)
+        print(f"complete {typed:22} {found:9.2f} ms", flush=True)
+
+
+def report_labels(engine: sa.Engine) -> None:
+    """Tell how long a whole result takes to be labelled, and to be found by its label; nothing of it stays."""
+    node, labelled = query.parse("PatientName:smi* StudyDate:2019"), query.parse("label:benchmark")
+    with Session(engine) as dbsession:
+        for level in search.LEVELS:
+            started = time.perf_counter()
+            rows = search.add_label_to_found(dbsession, "benchmark", node, level, now=START)
+            taken = (time.perf_counter() - started) * 1000
+            counted = median(lambda: search.count(dbsession, labelled), 3)
+            print(f"label {rows} rows by {level:6} {taken:9.1f} ms; count label:benchmark {counted:9.1f} ms", flush=True)
+            search.delete_label(dbsession, "benchmark")
+        dbsession.rollback()
 
 
 def report_export(dbsession: Session) -> None:
@@ -349,25 +437,24 @@ def compare_with_orthanc(folder: Path, weights: dict[str, int], seconds: float) 
     url = f"sqlite:///{folder}/beside.sqlite"
     upgrade(url)
     engine = make_engine(url)
-    loaded: list[Generated] = []
+    loaded = batch = 0
     ours = theirs = 0.0
-    batch = 0
+    patient = ""
     with orthanc(folder) as connection:
         while theirs < seconds:
             batch += 1
-            images = [image for study in studies(weights, range(batch * 2, batch * 2 + 2)) for image in study]
-            files = [dicom_file(image) for image in images]
+            generated = list(studies(weights, range(batch * 2, batch * 2 + 2)))
+            patient = patient or next(texts[0] for path, _, texts in generated[0][0].member.elements if path == "00100020")
+            files = [dicom_file(image) for images in generated for image in images]
             started = time.perf_counter()
             for content in files:
                 request(connection, "POST", "/instances", content)
             theirs += time.perf_counter() - started
             started = time.perf_counter()
-            write(engine, images, batch)
+            loaded += write(engine, generated, batch)
             ours += time.perf_counter() - started
-            loaded += images
         settle(engine)
-        print(f"beside Orthanc: {len(loaded)} images; Orthanc took {theirs:.0f} s for its files, the index {ours:.1f} s for their headers, one process each")
-        patient = next(texts[0] for path, _, texts in loaded[0].member.elements if path == "00100020")
+        print(f"beside Orthanc: {loaded} images; Orthanc took {theirs:.0f} s for its files, the index {ours:.1f} s for their headers, one process each")
         asked = {
             f"PatientID:{patient}": ("Instance", {"PatientID": patient}),
             "StudyDate:2020-01..2022-12": ("Series", {"StudyDate": "20200101-20221231"}),

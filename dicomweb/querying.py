@@ -91,7 +91,7 @@ class Local:
         """Give facets of a result."""
         question = _read(asked)
         with self._session() as dbsession:
-            made = [asking.read_facet(dbsession, question, field, limit=limit) for field in asking.read_fields(fields, "facet")]
+            made = asking.read_facets(dbsession, question, [(field, limit) for field in asking.read_fields(fields, "facet")])
         return [
             {
                 "path": facet.field.path,

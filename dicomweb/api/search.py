@@ -92,9 +92,7 @@ def list_facets(request: Any) -> dict[str, Any]:
         if len(fields) > search_schemas.MOST_FACETS:
             raise asking.Mistake("fields", "", f"At most {search_schemas.MOST_FACETS} elements are counted at once")
         with asking.mistakes("q", question.text):
-            made = [
-                asking.read_facet(request.dbsession, question, field, limit=wanted["limit"]) for field in fields
-            ]
+            made = asking.read_facets(request.dbsession, question, [(field, wanted["limit"]) for field in fields])
     return {
         "query": query.unparse(question.node),
         "level": question.level,

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from dicomweb.index.answers import (
     count,
+    count_and_page,
     count_series,
     facet,
     keys,
@@ -32,6 +33,7 @@ from dicomweb.index.answers import (
     select_series,
     series_of,
 )
+from dicomweb.index.compiler import Search, look
 from dicomweb.index.dialect import extra_ddl
 from dicomweb.index.documents import MARK
 from dicomweb.index.expressions import (
@@ -69,14 +71,14 @@ from dicomweb.index.reading import (
     read_smallest,
     summarise_fields,
 )
-from dicomweb.index.tallies import Extent, extent, tally, tally_numbers
+from dicomweb.index.tallies import Extent, count_having, extent, tally, tally_numbers
 from dicomweb.index.values import fold
 from dicomweb.index.varying import PathSummary, TooManyGroups, summarise_paths
 from dicomweb.index.writing import UnknownFields, delete_groups, ensure_fields, promote, remove_images, write
 
 __all__ = [
     "MARK", "MOST_FIELDS", "And", "Anywhere", "Between", "Contains", "Equals", "EqualsFolded", "Exists", "Expression", "ExpressionTooLarge", "Extent", "FieldSummary", "GroupElements", "Like",
-    "Member", "Name", "Not", "OfBatches", "OfImages", "OfSeries", "OneOf", "Or", "PathSummary", "Prepared", "TooManyGroups", "UnknownFields", "begin_with", "count", "count_fields", "count_series",
-    "delete_groups", "ensure_fields", "everything", "extent", "extra_ddl", "facet", "field_paths", "fold", "keys", "list_fields", "page", "prepare", "promote", "read_elements",
+    "Member", "Name", "Not", "OfBatches", "OfImages", "OfSeries", "OneOf", "Or", "PathSummary", "Prepared", "Search", "TooManyGroups", "UnknownFields", "begin_with", "count", "count_and_page", "count_fields", "count_having", "count_series",
+    "delete_groups", "ensure_fields", "everything", "extent", "extra_ddl", "facet", "field_paths", "fold", "keys", "list_fields", "look", "page", "prepare", "promote", "read_elements",
     "read_headers", "read_meta", "read_smallest", "remove_images", "select_firsts", "select_keys", "select_series", "series_of", "summarise_fields", "summarise_paths", "tally", "tally_numbers", "write",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from dicomweb.index.compiler import IN_GROUP, Search, images_of, search_groups
 from dicomweb.index.expressions import Expression
-from dicomweb.index.sql import Sql, all_of, sql
+from dicomweb.index.sql import Sql, all_of, embedded, sql
 from dicomweb.index.values import bound_path
 from dicomweb.models import GROUP_SIZE
 
@@ -23,8 +23,7 @@ def count(dbsession: Session, expression: Expression) -> int:
         search.add_hits()
         hits = dbsession.scalar(search.statement(sql("SELECT count(*) FROM hits"))) or 0
     if search.is_negated:
-        everything = dbsession.scalar(sql("SELECT sum(images) FROM header_group").statement()) or 0
-        return int(everything) - search.images - hits
+        return int(dbsession.scalar(_EVERYTHING.statement()) or 0) - search.images - hits
     return search.images + hits
 
 
@@ -35,32 +34,50 @@ def page(dbsession: Session, expression: Expression, *, limit: int, after: int =
     meanwhile never shift a page.
     """
     search = Search(dbsession, expression, after=after, before=before)
+    found = list(dbsession.scalars(search.statement(_page(search, limit, after, before))).all())
+    return found if before is None else found[::-1]
+
+
+def count_and_page(dbsession: Session, expression: Expression, *, limit: int, after: int = -1, before: int | None = None) -> tuple[int, list[int]]:
+    """Give what ``count`` and what ``page`` give, looking once."""
+    search = Search(dbsession, expression, after=after, before=before, count_all=True)
+    keys = _page(search, limit, after, before)
+    counted = sql("SELECT count(*) AS number, -1 AS key FROM hits")
+    if search.is_negated:
+        counted = sql("SELECT ({everything}) - count(*) AS number, -1 AS key FROM hits", everything=_EVERYTHING)
+    rows = dbsession.execute(search.statement(sql("{counted} UNION ALL SELECT 0, key FROM ({keys}) k", counted=counted, keys=keys))).all()
+    total = sum(int(number) for number, _ in rows)
+    return total - search.images if search.is_negated else total + search.images, sorted(key for _, key in rows if key >= 0)
+
+
+_EVERYTHING = sql("SELECT sum(images) FROM header_group")
+
+
+def _page(search: Search, limit: int, after: int, before: int | None) -> Sql:
+    """Look for the groups, and select the keys of a page, from its beginning or, with before, from its end."""
     bounds: dict[str, Any] = {"limit": limit, "in_group": IN_GROUP, "order": sql("ASC" if before is None else "DESC")}
     beyond_of_image, beyond = _beyond("i.header_key", after, before), _beyond("key", after, before)
     if search.is_negated:
         # A walk over the groups that the opposite does not cover, which ends as soon as the page is full.
         search.find(most_whole=None).add_hits()
-        select = sql(
+        return sql(
             "SELECT i.header_key AS key FROM header_group p JOIN image i ON {in_group} WHERE p.id NOT IN ({whole}) AND {groups} "
             "AND {beyond} AND i.header_key NOT IN (SELECT key FROM hits) ORDER BY p.id {order}, i.header_key {order} LIMIT {limit}",
             whole=search.groups(search.whole), beyond=beyond_of_image, **bounds,
             groups=sql("p.id >= {first}", first=after // GROUP_SIZE) if before is None else sql("p.id <= {last}", last=before // GROUP_SIZE),
         )  # fmt: skip
-    else:
-        # Each group has at least one image, and of the first one all may be behind us.
-        search.find(most_whole=limit + 1).add_hits()
-        search.add_table("whole", search.groups(search.whole))
-        of_whole = sql(
-            "{images} WHERE {beyond} ORDER BY p.id {order}, i.header_key {order} LIMIT {limit}",
-            images=images_of(sql("whole")), beyond=beyond_of_image, **bounds,
-        )  # fmt: skip
-        single = sql("SELECT key FROM hits WHERE {beyond} ORDER BY key {order} LIMIT {limit}", beyond=beyond, **bounds)
-        select = sql(
-            "SELECT key FROM (SELECT key FROM ({of_whole}) w UNION ALL SELECT key FROM ({single}) s) b ORDER BY key {order} LIMIT {limit}",
-            of_whole=of_whole, single=single, **bounds,
-        )  # fmt: skip
-    found = list(dbsession.scalars(search.statement(select)))
-    return found if before is None else found[::-1]
+    # Each group has at least one image, and of the first one all may be behind us.
+    search.find(most_whole=limit + 1).add_hits()
+    search.add_table("whole", search.groups(search.whole))
+    of_whole = sql(
+        "{images} WHERE {beyond} ORDER BY p.id {order}, i.header_key {order} LIMIT {limit}",
+        images=images_of(sql("whole")), beyond=beyond_of_image, **bounds,
+    )  # fmt: skip
+    single = sql("SELECT key FROM hits WHERE {beyond} ORDER BY key {order} LIMIT {limit}", beyond=beyond, **bounds)
+    return sql(
+        "SELECT key FROM (SELECT key FROM ({of_whole}) w UNION ALL SELECT key FROM ({single}) s) b ORDER BY key {order} LIMIT {limit}",
+        of_whole=of_whole, single=single, **bounds,
+    )  # fmt: skip
 
 
 def _beyond(key: str, after: int, before: int | None) -> Sql:
@@ -69,9 +86,9 @@ def _beyond(key: str, after: int, before: int | None) -> Sql:
     return all_of(beyond if before is None else [*beyond, sql("{key} < {before}", key=sql(key), before=before)])
 
 
-def keys(dbsession: Session, expression: Expression) -> Iterator[int]:
+def keys(dbsession: Session, asked: Expression | Search) -> Iterator[int]:
     """Give the header keys of all matching images in key order, streamed."""
-    statement = sql("{keys} ORDER BY key", keys=_keys(dbsession, expression)).statement()
+    statement = sql("{keys} ORDER BY key", keys=_keys(dbsession, asked)).statement()
     yield from dbsession.scalars(statement, execution_options={"yield_per": 10_000})
 
 
@@ -84,17 +101,17 @@ def select_keys(dbsession: Session, expression: Expression) -> sa.Select[tuple[i
     return sa.select(found.c.key)
 
 
-def facet(dbsession: Session, expression: Expression, path: str, limit: int) -> list[tuple[str, int]]:
+def facet(dbsession: Session, asked: Expression | Search, path: str, limit: int) -> list[tuple[str, int]]:
     """Give the most frequent values of a path among the matching images, with the number of images that have each.
 
     An image counts for each of its values. The most frequent come first, and among equals the smaller text.
     """
-    search = search_groups(dbsession, expression)
+    search = search_groups(dbsession, asked)
     each = search.dialect.each_text(sql("c.texts"))
     field_id = sql("(SELECT id FROM field WHERE path = {path})", path=bound_path(path))
     common = sql(
-        "SELECT coalesce(h.text, h.folded) AS text, groups.images FROM groups JOIN group_header w ON w.group_id = groups.id "
-        "JOIN header h ON h.id = w.header_id WHERE w.field_id = {field}",
+        "SELECT coalesce(h.text, h.folded) AS text, w.images FROM (SELECT w.header_id, sum(groups.images) AS images FROM groups "
+        "JOIN group_header w ON w.group_id = groups.id WHERE w.field_id = {field} GROUP BY w.header_id) w JOIN header h ON h.id = w.header_id",
         field=field_id,
     )
     search.add_table(
@@ -128,12 +145,12 @@ def count_series(dbsession: Session, expression: Expression) -> int:
     return dbsession.scalar(sa.select(sa.func.count()).select_from(select_series(dbsession, expression).subquery())) or 0
 
 
-def select_series(dbsession: Session, expression: Expression) -> sa.Select[tuple[int]]:
+def select_series(dbsession: Session, asked: Expression | Search) -> sa.Select[tuple[int]]:
     """Give a select of the ids (its column is ``series_id``) of the series that have matching images, each once.
 
     The groups are looked at now, so it is for the transaction it was made in.
     """
-    search = search_groups(dbsession, expression)
+    search = search_groups(dbsession, asked)
     select = sql(
         "SELECT s.series_id FROM group_series s JOIN groups ON groups.id = s.group_id WHERE groups.whole = 1 "
         "UNION SELECT i.series_id FROM image i JOIN hits ON hits.key = i.header_key"
@@ -142,30 +159,37 @@ def select_series(dbsession: Session, expression: Expression) -> sa.Select[tuple
     return sa.select(found.c.series_id)
 
 
-def select_firsts(dbsession: Session, expression: Expression) -> sa.Select[tuple[int, int, int]]:
-    """Give a select of ``series_id``, ``key`` and ``images``: of each series that has matching images the smallest header key of these, and their number."""
-    search = search_groups(dbsession, expression)
+def select_firsts(
+    dbsession: Session, asked: Expression | Search, series_ids: sa.Select[Any] | None = None
+) -> sa.Select[tuple[int, int, int]]:
+    """Give a select of ``series_id``, ``key`` and ``images``: of each series that has matching images the smallest header key of these, and their number.
+
+    series_ids: only of the series that this selects.
+    """
+    among = None if series_ids is None else embedded(dbsession, series_ids)
+    search = search_groups(dbsession, asked, among)
     search.add_table(
         "firsts",
         sql(
             "SELECT s.series_id, min(s.group_id) AS id, sum(s.images) AS images FROM group_series s JOIN groups ON groups.id = s.group_id "
-            "WHERE groups.whole = 1 GROUP BY s.series_id"
+            "WHERE groups.whole = 1 AND {among} GROUP BY s.series_id",
+            among=sql("TRUE") if among is None else sql("s.series_id IN ({ids})", ids=among),
         ),
     )
     select = sql(
         "SELECT series_id, min(key) AS key, sum(images) AS images FROM ("
         "SELECT p.series_id, (SELECT i.header_key FROM image i WHERE {in_group} AND i.series_id = p.series_id ORDER BY i.header_key LIMIT 1) AS key, "
         "p.images FROM firsts p UNION ALL "
-        "SELECT i.series_id, min(i.header_key), count(*) FROM image i JOIN hits ON hits.key = i.header_key GROUP BY i.series_id"
+        "SELECT i.series_id, min(i.header_key), count(*) FROM image i JOIN hits ON hits.key = i.header_key WHERE {among} GROUP BY i.series_id"
         ") b GROUP BY series_id",
-        in_group=IN_GROUP,
-    )
+        in_group=IN_GROUP, among=sql("TRUE") if among is None else sql("i.series_id IN ({ids})", ids=among),
+    )  # fmt: skip
     columns = [sa.column(name, sa.BigInteger) for name in ("series_id", "key", "images")]
     found = search.with_tables(select).statement().columns(*columns).subquery()
     return sa.select(found.c.series_id, found.c.key, found.c.images)
 
 
-def _keys(dbsession: Session, expression: Expression) -> Sql:
-    search = search_groups(dbsession, expression)
+def _keys(dbsession: Session, asked: Expression | Search) -> Sql:
+    search = search_groups(dbsession, asked)
     of_whole = images_of(sql("(SELECT id FROM groups WHERE whole = 1)"))
     return search.with_tables(sql("SELECT key FROM ({of_whole}) w UNION ALL SELECT key FROM hits", of_whole=of_whole))

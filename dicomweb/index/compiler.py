@@ -18,6 +18,7 @@ every other one with it.
 from __future__ import annotations
 
 from collections.abc import Collection
+from copy import copy
 from dataclasses import replace
 from math import inf, isfinite, isnan
 from typing import Any, NamedTuple
@@ -57,6 +58,8 @@ from dicomweb.models import GROUP_SIZE
 
 # When more groups than this are to be opened, promoted rows are cheaper than columns.
 MANY_GROUPS = 400
+# So many hits are sent to the database again rather than looked for again.
+MOST_KEPT = 50_000
 # How many rows of a field are counted to see where most of its values are.
 _SAMPLE = 200
 
@@ -78,7 +81,8 @@ class Search:
 
     It reads what is known of the paths from the database, in one statement.
 
-    after, before: only groups are looked at that may have images with a larger (a smaller) header key.
+    after, before: only groups are looked at that may have images with a larger (a smaller) header key; with count_all these
+    are only the groups that ``whole`` names.
     negate: of what is not so, look for the opposite (``is_negated``), which leaves out few groups and opens the same ones.
     Raises ExpressionTooLarge.
     """
@@ -89,11 +93,17 @@ class Search:
     whole: Any
     """The ids of these groups, as far as they were asked for, in the form that ``groups`` takes."""
 
-    def __init__(self, dbsession: Session, expression: Expression, *, after: int = -1, before: int | None = None, negate: bool = True) -> None:
+    hits: int
+    """How many images match besides; from ``keep_hits`` on."""
+
+    def __init__(
+        self, dbsession: Session, expression: Expression, *, after: int = -1, before: int | None = None, negate: bool = True, count_all: bool = False
+    ) -> None:
         self.dialect: Dialect = dialect_of(dbsession)
         self._dbsession = dbsession
         self._after = after
         self._before = before
+        self._count_all = count_all
         self._fields = _known_fields(dbsession, {bound_path(leaf.path) for leaf in leaves(expression) if isinstance(leaf, PathLeaf)})
         self._sought = self._simplified(expression)
         check_depth(self._sought)
@@ -106,6 +116,7 @@ class Search:
         self._selects: dict[int, Sql] = {}
         self._part: Any = None
         self._part_count = 0
+        self._kept_hits: Any = None
 
     def find(self, *, most_whole: int | None = 0) -> Search:
         """Look at the groups, in one statement.
@@ -113,9 +124,7 @@ class Search:
         most_whole: how many ids of groups that match as a whole are wanted, the nearest to the bound first; None is all of them.
         """
         must = self._must(self._sought)
-        groups = sql("g.id >= {first}", first=self._after // GROUP_SIZE) if self._after >= 0 else sql("TRUE")
-        if self._before is not None:
-            groups = sql("{groups} AND g.id <= {last}", groups=groups, last=self._before // GROUP_SIZE)
+        groups = sql("TRUE") if self._count_all else self._bounds(sql("g.id"))
         # The rows of a promoted range are its hits, whichever groups they are in.
         may = must if self._is_promoted(self._sought) else self._may(self._sought)
         self.add_table(
@@ -125,25 +134,60 @@ class Search:
         limit = sql("") if most_whole is None else sql("LIMIT {most}", most=most_whole)
         found = sql(
             "SELECT (SELECT sum(images) FROM candidates WHERE must) AS images, "
-            "(SELECT {collected} FROM (SELECT id FROM candidates WHERE must ORDER BY id {order} {limit}) w) AS whole, "
+            "(SELECT {collected} FROM (SELECT id FROM candidates WHERE must AND {bounds} ORDER BY id {order} {limit}) w) AS whole, "
             "(SELECT count(*) FROM candidates WHERE NOT must) AS parts, "
             "(SELECT {collected} FROM candidates WHERE NOT must) AS part",
-            collected=self.dialect.collected(sql("id")), limit=limit, order=sql("ASC" if self._before is None else "DESC"),
+            collected=self.dialect.collected(sql("id")), bounds=self._bounds(sql("id")), limit=limit, order=sql("ASC" if self._before is None else "DESC"),
         )  # fmt: skip
         self.images, self.whole, self._part_count, self._part = self._dbsession.execute(self.statement(found)).one()
         self.images = int(self.images or 0)
         self._tables, self._whole_tables = {}, {}
         return self
 
+    def _bounds(self, group_id: Sql) -> Sql:
+        bounds = [sql("{group_id} >= {first}", group_id=group_id, first=self._after // GROUP_SIZE)] if self._after >= 0 else []
+        if self._before is not None:
+            bounds.append(sql("{group_id} <= {last}", group_id=group_id, last=self._before // GROUP_SIZE))
+        return all_of(bounds)
+
     @property
     def has_hits(self) -> bool:
         """Whether there can be hits besides the groups that match as a whole."""
         return self._part_count > 0 or self._is_promoted(self._sought)
 
-    def add_hits(self) -> None:
-        """Make ``part`` and ``hits`` part of the next statement."""
-        self.add_table("part", self.groups(self._part))
-        self.add_table("hits", self._hits(self._sought) if self.has_hits else sql("SELECT id AS key, id AS group_id FROM part"))
+    def keep_hits(self) -> Search:
+        """Count the hits, and keep them for the next statements when they are few enough to be sent back."""
+        self.hits = 0
+        if self.has_hits:
+            self.add_hits()
+            found = sql(
+                "SELECT (SELECT count(*) FROM hits), (SELECT {collected} FROM (SELECT key FROM hits LIMIT {most} + 1) h)",
+                collected=self.dialect.collected(sql("key")), most=MOST_KEPT,
+            )  # fmt: skip
+            self.hits, keys = self._dbsession.execute(self.statement(found)).one()
+            self._tables, self._whole_tables = {}, {}
+            if self.hits <= MOST_KEPT:
+                self._kept_hits = keys
+        return self
+
+    def add_hits(self, series_ids: Sql | None = None) -> None:
+        """Make ``part`` and ``hits`` part of the next statement; series_ids: only of groups that hold one of the series this selects."""
+        among = sql("SELECT group_id FROM group_series WHERE series_id IN ({ids})", ids=series_ids) if series_ids else sql("")
+        part = self.groups(self._part)
+        self.add_table("part", sql("SELECT id FROM ({part}) p WHERE id IN ({among})", part=part, among=among) if series_ids else part)
+        if not self.has_hits:
+            hits = sql("SELECT id AS key, id AS group_id FROM part")
+        elif self._kept_hits is not None:
+            hits = sql("SELECT id AS key, id >> {bits} AS group_id FROM ({ids}) h", bits=sql(str(_BITS)), ids=self.groups(self._kept_hits))
+        else:
+            hits = self._hits(self._sought)
+        self.add_table("hits", sql("SELECT key, group_id FROM ({hits}) h WHERE group_id IN ({among})", hits=hits, among=among) if series_ids else hits)
+
+    def again(self) -> Search:
+        """Give the same search for another statement."""
+        other = copy(self)
+        other._tables, other._whole_tables, other._selects = {}, {}, dict(self._selects)
+        return other
 
     def add_groups(self) -> None:
         """Make ``groups`` part of the next statement: id, images (how many match) and whole (1 or 0) of the groups that have some.
@@ -422,8 +466,8 @@ class Search:
                 if single and len(single) == len(operands):
                     return joined(" UNION ", (sql("SELECT key, group_id FROM ({opened}) o", opened=self._opened(leaf)) for leaf in single))
             case Between() if self._is_promoted(expression):
-                wanted = [sql("key > {after}", after=self._after), sql("group_id NOT IN (SELECT id FROM {whole})", whole=self._whole(expression))]
-                if self._before is not None:
+                wanted = [sql("key > {after}", after=-1 if self._count_all else self._after), sql("group_id NOT IN (SELECT id FROM {whole})", whole=self._whole(expression))]
+                if self._before is not None and not self._count_all:
                     wanted.append(sql("key < {before}", before=self._before))
                 return sql("SELECT DISTINCT key, group_id FROM ({rows}) r WHERE {wanted}", rows=self._promoted_rows(expression), wanted=all_of(wanted))
             case Not():
@@ -433,10 +477,15 @@ class Search:
         return sql("{images} WHERE {hit}", images=images_of(sql("part")), hit=self._hit(expression, sql("i.header_key"), sql("p.id")))
 
 
-def search_groups(dbsession: Session, expression: Expression) -> Search:
-    """Find all images that match, with ``hits`` and ``groups`` for the next statement."""
-    search = Search(dbsession, expression, negate=False).find(most_whole=None)
-    search.add_hits()
+def look(dbsession: Session, expression: Expression) -> Search:
+    """Find all images that match, for several questions in one transaction: what takes an expression takes this too."""
+    return Search(dbsession, expression, negate=False).find(most_whole=None).keep_hits()
+
+
+def search_groups(dbsession: Session, asked: Expression | Search, series_ids: Sql | None = None) -> Search:
+    """Find all images that match, with ``hits`` and ``groups`` for the next statement; series_ids: see ``add_hits``."""
+    search = asked.again() if isinstance(asked, Search) else Search(dbsession, asked, negate=False).find(most_whole=None)
+    search.add_hits(series_ids)
     search.add_groups()
     return search
 

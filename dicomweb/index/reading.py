@@ -144,7 +144,7 @@ def begin_with(dbsession: Session, path: str, prefix: str, *, limit: int) -> lis
     for packed, packed_folds, places in dbsession.execute(varying.statement()):
         texts_ = dialect.spread(dialect.values(packed), places)
         folds = texts_ if packed_folds is None else dialect.spread(dialect.values(packed_folds), places)
-        found.update([text for text, folded_ in zip(texts_, folds, strict=True) if folded_ is not None and folded_.startswith(folded)])
+        found.update([text for text, of_text in zip(texts_, folds, strict=True) if text is not None and of_text is not None and of_text.startswith(folded)])
     return list(found.items())
 
 

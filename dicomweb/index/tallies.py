@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from dicomweb.index.compiler import Search, search_groups
-from dicomweb.index.dialect import Dialect
+from dicomweb.index.dialect import Dialect, Each
 from dicomweb.index.expressions import Expression
 from dicomweb.index.sql import Sql, joined, sql
 from dicomweb.index.values import bound_path
@@ -26,12 +26,12 @@ class Extent(NamedTuple):
     high: float
 
 
-def tally(dbsession: Session, expression: Expression, paths: Collection[str], *, level: str, limit: int) -> list[tuple[str, int]]:
+def tally(dbsession: Session, asked: Expression | Search, paths: Collection[str], *, level: str, limit: int) -> list[tuple[str, int]]:
     """Give the most frequent values of some paths, with the number of images, series or studies that have each.
 
     level: ``image``, ``series`` or ``study``. The most frequent come first, and among equals the smaller text.
     """
-    search = _prepared(dbsession, expression, paths)
+    search = _prepared(dbsession, asked, paths)
     dialect = search.dialect
     search.add_table(
         "common",
@@ -39,7 +39,7 @@ def tally(dbsession: Session, expression: Expression, paths: Collection[str], *,
     )
     each = dialect.each_text(sql("c.texts"))
     value = sql("{value} {order}", value=each.value, order=_order(dialect))
-    _add_varying(search, value, each.value, each.ordinal, each.join, sql("TRUE"))
+    _add_varying(search, value, each, _ALL_COLUMNS)
     select = sql(
         "SELECT label, {number} FROM ({counted}) b GROUP BY label ORDER BY 2 DESC, label LIMIT {limit}",
         number=_NUMBER[level], counted=_counted(level), limit=limit,
@@ -47,13 +47,13 @@ def tally(dbsession: Session, expression: Expression, paths: Collection[str], *,
     return [(text, int(count)) for text, count in dbsession.execute(search.statement(select))]
 
 
-def tally_numbers(dbsession: Session, expression: Expression, paths: Collection[str], *, level: str, bounds: Sequence[float]) -> list[int]:
+def tally_numbers(dbsession: Session, asked: Expression | Search, paths: Collection[str], *, level: str, bounds: Sequence[float]) -> list[int]:
     """Count the images, series or studies that have a number in each interval.
 
     bounds: ascending; interval 0 ends before the first of them, the last one begins with the last. Gives one count more than
     there are bounds.
     """
-    search = _prepared(dbsession, expression, paths)
+    search = _prepared(dbsession, asked, paths)
     dialect = search.dialect
     search.add_table(
         "common",
@@ -64,7 +64,7 @@ def tally_numbers(dbsession: Session, expression: Expression, paths: Collection[
     )  # fmt: skip
     each = dialect.each(sql("c.numbers"))
     label = _interval(each.value, [dialect.parsed(float(bound)) for bound in bounds])
-    _add_varying(search, label, each.value, each.ordinal, each.join, sql("c.number_min IS NOT NULL"))
+    _add_varying(search, label, each, _ALL_COLUMNS)
     select = sql("SELECT label, {number} FROM ({counted}) b GROUP BY label", number=_NUMBER[level], counted=_counted(level))
     counts = [0] * (len(bounds) + 1)
     for place, count in dbsession.execute(search.statement(select)):
@@ -72,15 +72,15 @@ def tally_numbers(dbsession: Session, expression: Expression, paths: Collection[
     return counts
 
 
-def extent(dbsession: Session, expression: Expression, paths: Collection[str]) -> Extent | None:
+def extent(dbsession: Session, asked: Expression | Search, paths: Collection[str]) -> Extent | None:
     """Give the smallest and largest number of some paths among the matching images, None without any."""
-    search = _prepared(dbsession, expression, paths)
+    search = _prepared(dbsession, asked, paths)
     each = search.dialect.each(sql("c.numbers"))
     # The zone of a column is exact, so only groups that match in part are opened.
     select = sql(
-        "SELECT min(low), max(high) FROM (SELECT h.number AS low, h.number AS high {headers} AND h.number IS NOT NULL "
-        "UNION ALL SELECT c.number_min, c.number_max {columns} AND c.number_min IS NOT NULL AND groups.whole = 1 "
-        "UNION ALL SELECT {value}, {value} FROM (SELECT c.group_id, c.numbers, groups.whole {columns} AND c.number_min IS NOT NULL AND groups.whole = 0) c {join} "
+        "SELECT min(low), max(high) FROM (SELECT h.number AS low, h.number AS high {headers} "
+        "UNION ALL SELECT c.number_min, c.number_max {columns} AND groups.whole = 1 "
+        "UNION ALL SELECT {value}, {value} FROM (SELECT c.group_id, c.numbers, groups.whole {columns} AND groups.whole = 0) c {join} "
         "WHERE {value} IS NOT NULL AND {hit}) b",
         headers=_HEADERS, columns=_COLUMNS, value=each.value, join=each.join, hit=_hit(each.ordinal),
     )  # fmt: skip
@@ -88,31 +88,52 @@ def extent(dbsession: Session, expression: Expression, paths: Collection[str]) -
     return None if low is None else Extent(float(low), float(high))
 
 
+def count_having(dbsession: Session, asked: Expression | Search, paths: Collection[str], *, level: str) -> int:
+    """Count the images, series or studies that have one of some paths, with or without a value."""
+    search = _prepared(dbsession, asked, paths)
+    search.add_table("headed", sql("SELECT DISTINCT w.group_id {groups_headers}", groups_headers=_GROUP_HEADERS))
+    search.add_table(
+        "columns",
+        sql(
+            "SELECT c.group_id, c.texts, c.numbers, c.places, groups.whole, groups.whole = 1 AND c.images = groups.images AS complete {columns} "
+            "AND groups.id NOT IN (SELECT group_id FROM headed)",
+            columns=_COLUMNS,
+        ),
+    )
+    # Of columns with something for each image of a group none needs to be opened.
+    search.add_table("common", sql("SELECT group_id, 1 AS label FROM headed UNION SELECT group_id, 1 FROM columns WHERE complete"))
+    each = search.dialect.each_text(sql("c.texts"))
+    _add_varying(search, sql("1"), each, sql("SELECT * FROM columns WHERE NOT complete"))
+    select = sql("SELECT {number} FROM ({counted}) b", number=_NUMBER[level], counted=_counted(level))
+    return int(dbsession.scalar(search.statement(select)) or 0)
+
+
+_GROUP_HEADERS = sql("FROM groups JOIN group_header w ON w.group_id = groups.id WHERE w.field_id IN (SELECT id FROM fields)")
 _HEADERS = sql(
     "FROM groups JOIN group_header w ON w.group_id = groups.id JOIN header h ON h.id = w.header_id WHERE w.field_id IN (SELECT id FROM fields)"
 )
+# No condition on a column alone: SQLite would make a filter of all columns there are. That a column has no numbers is seen when it is opened.
 _COLUMNS = sql("FROM group_column c JOIN groups ON groups.id = c.group_id WHERE c.field_id IN (SELECT id FROM fields)")
+_ALL_COLUMNS = sql("SELECT c.group_id, c.texts, c.numbers, c.places, groups.whole {columns}", columns=_COLUMNS)
 _NUMBER = {"image": sql("sum(unit)"), "series": sql("count(DISTINCT unit)"), "study": sql("count(DISTINCT unit)")}
 
 
-def _prepared(dbsession: Session, expression: Expression, paths: Collection[str]) -> Search:
+def _prepared(dbsession: Session, asked: Expression | Search, paths: Collection[str]) -> Search:
     """Begin a statement that knows ``fields`` and ``groups``: those that match as a whole (whole is 1), or as many images as hit."""
-    search = search_groups(dbsession, expression)
+    search = search_groups(dbsession, asked)
     wanted = search.dialect.one_of(sql("path"), [bound_path(path) for path in paths]) if paths else sql("FALSE")
     search.add_table("fields", sql("SELECT id FROM field WHERE {wanted}", wanted=wanted))
     return search
 
 
-def _add_varying(search: Search, label: Sql, value: Sql, ordinal: Sql, join: Sql, wanted: Sql) -> None:
-    """Add ``varying``: key, group_id and label of the values that matching images have by themselves."""
-    search.add_table(
-        "opened", sql("SELECT c.group_id, c.texts, c.numbers, c.places, groups.whole {columns} AND {wanted}", columns=_COLUMNS, wanted=wanted)
-    )
+def _add_varying(search: Search, label: Sql, each: Each, opened: Sql) -> None:
+    """Add ``varying``: key, group_id and label of the values that matching images have by themselves; opened: selects columns."""
+    search.add_table("opened", opened)
     search.add_table(
         "varying",
         sql(
             "SELECT DISTINCT c.group_id * {size} + {ordinal} AS key, c.group_id AS group_id, {label} AS label FROM opened c {join} WHERE {value} IS NOT NULL AND {hit}",
-            size=sql(str(GROUP_SIZE)), ordinal=ordinal, label=label, join=join, value=value, hit=_hit(ordinal),
+            size=sql(str(GROUP_SIZE)), ordinal=each.ordinal, label=label, join=each.join, value=each.value, hit=_hit(each.ordinal),
         ),
     )  # fmt: skip
 

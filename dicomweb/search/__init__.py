@@ -21,7 +21,7 @@ from dicomweb.search.compiling import compile_query
 from dicomweb.search.completing import complete_values
 from dicomweb.search.errors import BadCursor, SearchError, TooBroad, TooLarge, UnknownColumn
 from dicomweb.search.exporting import CONTENT_TYPES, FORMATS, export
-from dicomweb.search.facets import Bar, Facet, FacetValue, facet
+from dicomweb.search.facets import Bar, Facet, FacetValue, facet, facets_of
 from dicomweb.search.finding import MOST_ROWS, Found, Row, count, find, labels_of
 from dicomweb.search.labels import (
     LabelUse,
@@ -53,6 +53,6 @@ __all__ = [
     "CONTENT_TYPES", "DEFAULT_COLUMNS", "FACTS", "FORMATS", "LEVELS", "MANIFEST", "MOST_ROWS", "MOST_SORTED", "BadCursor", "Bar", "Column", "Difference",
     "Facet", "FacetValue", "Found", "HeaderRow", "LabelUse", "Row", "SearchError", "SeriesRow", "StudyRow", "TooBroad", "TooLarge", "UnknownColumn", "Varying",
     "add_label", "add_label_to_found", "compile_query", "complete_values", "count", "count_images", "count_saved", "delete_label", "delete_saved", "diff", "export",
-    "export_images", "facet", "find", "find_saved", "keyword_of", "labels_of", "list_headers", "list_images", "list_labels", "list_saved", "list_series",
+    "export_images", "facet", "facets_of", "find", "find_saved", "keyword_of", "labels_of", "list_headers", "list_images", "list_labels", "list_saved", "list_series",
     "list_studies", "remove_label", "remove_label_from_found", "resolve_columns", "save_search", "series_of_batch", "series_rows", "study_rows", "varies",
 ]  # fmt: skip

@@ -22,7 +22,6 @@ from dicomweb.index.dialect import dialect_of
 from dicomweb.models import Batch, Image, Pack, Series, escape_path
 from dicomweb.search.compiling import compile_query
 from dicomweb.search.exporting import defuse
-from dicomweb.search.finding import ids_after
 from dicomweb.storage import BytesMissing, FileRange, Storage
 
 MANIFEST = "manifest.tsv"
@@ -58,7 +57,7 @@ def _pieces(
         checksum = zlib.crc32(("\t".join(_COLUMNS) + "\n").encode())
         written = 0
         last = -1
-        while keys := ids_after(dbsession, expression, "image", last, _BLOCK):
+        while keys := index.page(dbsession, expression, limit=_BLOCK, after=last):
             for row in _rows(dbsession, keys):
                 name = f"study-{row.study_key}/series-{row.series_id}/image-{row.id}.dcm"
                 problem = ""

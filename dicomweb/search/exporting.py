@@ -86,12 +86,13 @@ def _blocks(dbsession: Session, expression: index.Expression, level: str, column
     size = _BLOCK[level]
     last = -1
     only_headers = level == "image" and all(column.path is not None for column in columns)
+    asked = None if level == "image" else index.look(dbsession, expression)
     while True:
-        ids = ids_after(dbsession, expression, level, last, size)
+        ids = index.page(dbsession, expression, limit=size, after=last) if asked is None else ids_after(dbsession, asked, level, last, size)
         if only_headers:
             yield _headers(dbsession, ids, [column.path or "" for column in columns])
         else:
-            rows = fetch_rows(dbsession, expression, level, ids, columns, longest=None)
+            rows = fetch_rows(dbsession, asked or expression, level, ids, columns, longest=None)
             yield [[row.values.get(column.name) for row in rows] for column in columns]
         if len(ids) < size:
             return

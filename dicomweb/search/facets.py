@@ -65,31 +65,43 @@ class Facet:
 
 
 def facet(dbsession: Session, node: query.Node, field: query.Field, *, level: str = "image", limit: int = 20) -> Facet:
-    """Count the values of an element among the images, series or studies that a query finds.
+    """Count the values of one element; see ``facets_of``."""
+    (found,) = facets_of(dbsession, node, [(field, limit)], level=level)
+    return found
 
-    A series or study has the values that its matching images have; it misses the element when none of these has it.
-    Raises SearchError.
+
+def facets_of(
+    dbsession: Session, node: query.Node, wanted: Sequence[tuple[query.Field, int]], *, level: str = "image"
+) -> list[Facet]:
+    """Count the values of some elements among the images, series or studies that a query finds, looking for these once.
+
+    wanted: elements, and how many values of each. A series or study has the values that its matching images have; it misses the
+    element when none of these has it. Raises SearchError.
     """
     if level not in LEVELS:
         raise SearchError("The level is image, series or study.")
-    if not 1 <= limit <= MOST_VALUES:
+    if not all(1 <= limit <= MOST_VALUES for _, limit in wanted):
         raise SearchError(f"A facet has 1 to {MOST_VALUES} values.")
-    expression = compile_query(dbsession, node)
+    asked = index.look(dbsession, compile_query(dbsession, node))
+    total = count_found(dbsession, asked, level)
+    return [_facet(dbsession, asked, field, level, limit, total) for field, limit in wanted]
+
+
+def _facet(dbsession: Session, asked: index.Search, field: query.Field, level: str, limit: int, total: int) -> Facet:
     paths = paths_of(dbsession, field)
-    total = count_found(dbsession, expression, level)
-    having = count_found(dbsession, index.And((expression, index.Or(tuple(index.Exists(path) for path in paths)))), level)
+    having = index.count_having(dbsession, asked, paths, level=level)
     if level == "image" and len(paths) == 1:
-        found = index.facet(dbsession, expression, paths[0], limit + 1)
+        found = index.facet(dbsession, asked, paths[0], limit + 1)
     else:
-        found = index.tally(dbsession, expression, paths, level=level, limit=limit + 1)
+        found = index.tally(dbsession, asked, paths, level=level, limit=limit + 1)
     histogram: tuple[Bar, ...] = ()
     if len(found) > limit and field.vr in NUMBER_VRS:
-        histogram = _histogram(dbsession, expression, field, paths, level)
-    values = tuple(FacetValue(text, count, _term(field, text)) for text, count in found[:limit])
+        histogram = _histogram(dbsession, asked, field, paths, level)
+    values = tuple(FacetValue(text, count, _condition(field, text)) for text, count in found[:limit])
     return Facet(field, level, values, len(found) > limit, histogram, total, total - having)
 
 
-def _term(field: query.Field, text: str) -> str:
+def _condition(field: query.Field, text: str) -> str:
     if len(text) > _LONGEST_TERM:
         return ""
     try:
@@ -98,12 +110,12 @@ def _term(field: query.Field, text: str) -> str:
         return ""
 
 
-def _histogram(dbsession: Session, expression: index.Expression, field: query.Field, paths: Sequence[str], level: str) -> tuple[Bar, ...]:
-    found = index.extent(dbsession, expression, paths)
+def _histogram(dbsession: Session, asked: index.Search, field: query.Field, paths: Sequence[str], level: str) -> tuple[Bar, ...]:
+    found = index.extent(dbsession, asked, paths)
     if found is None:
         return ()
     edges = _edges(field.vr, found.low, found.high)
-    counts = index.tally_numbers(dbsession, expression, paths, level=level, bounds=edges)
+    counts = index.tally_numbers(dbsession, asked, paths, level=level, bounds=edges)
     # Nothing lies before the first edge, nor behind the last.
     bars = []
     for low, high, counted in zip(edges, edges[1:], counts[1:], strict=False):

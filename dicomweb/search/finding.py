@@ -91,18 +91,23 @@ def find(
     """
     if not 1 <= size <= MOST_ROWS:
         raise SearchError(f"A page has 1 to {MOST_ROWS} rows.")
+    _check_level(level)
     shown = resolve_columns(columns)
     order = [(resolve_column(column), descending) for column, descending in sort]
     expression = compile_query(dbsession, node)
     place = _read_cursor(after, level, order)
-    total = count_found(dbsession, expression, level)
-    if _is_import_order(order):
-        newest_first = bool(order) and order[0][1]
-        ids, before, behind = _page(dbsession, expression, level, size, place, newest_first=newest_first)
-        places = [Place((), id_) for id_ in ids]
+    asked: index.Expression | index.Search = expression
+    if not _is_import_order(order):
+        asked = index.look(dbsession, expression)
+        total = count_found(dbsession, asked, level)
+        places, before, behind = sorted_page(dbsession, asked, level, order, size=size, total=total, place=place)
     else:
-        places, before, behind = sorted_page(dbsession, expression, level, order, size=size, total=total, place=place)
-    rows = fetch_rows(dbsession, expression, level, [place.id for place in places], shown)
+        if level != "image":
+            asked = index.look(dbsession, expression)
+        newest_first = bool(order) and order[0][1]
+        total, ids, before, behind = _page(dbsession, asked, level, size, place, newest_first=newest_first)
+        places = [Place((), id_) for id_ in ids]
+    rows = fetch_rows(dbsession, asked, level, [place.id for place in places], shown)
     return Found(
         total=total,
         rows=rows,
@@ -113,59 +118,72 @@ def find(
     )
 
 
-def ids_of_level(dbsession: Session, expression: index.Expression, level: str) -> sa.Select[Any]:
+def ids_of_level(dbsession: Session, asked: index.Expression | index.Search, level: str) -> sa.Select[Any]:
     """Give a select of the ids (its column is ``id``) of the series or studies that have matching images, each once."""
-    found = index.select_series(dbsession, expression).subquery()
+    found = index.select_series(dbsession, asked).subquery()
     if level == "series":
         return sa.select(found.c.series_id.label("id"))
     return sa.select(Series.study_key.label("id")).join(found, found.c.series_id == Series.id).distinct()
 
 
-def ids_after(dbsession: Session, expression: index.Expression, level: str, last: int, size: int) -> list[int]:
-    """Give the next ids (header keys of images) of a result in the order of import."""
-    if level == "image":
-        return index.page(dbsession, expression, limit=size, after=last)
-    ids = ids_of_level(dbsession, expression, level).subquery()
-    return list(dbsession.scalars(sa.select(ids.c.id).where(ids.c.id > last).order_by(ids.c.id).limit(size)))
+def ids_after(dbsession: Session, asked: index.Search, level: str, last: int, size: int) -> list[int]:
+    """Give the next ids of the series or studies that have matching images, ascending."""
+    ids = ids_of_level(dbsession, asked, level).subquery()
+    return list(dbsession.scalars(sa.select(ids.c.id).where(ids.c.id > last).order_by(ids.c.id).limit(size)).all())
 
 
-def count_found(dbsession: Session, expression: index.Expression, level: str) -> int:
+def count_found(dbsession: Session, asked: index.Expression | index.Search, level: str) -> int:
     """Count the images, series or studies that have matching images."""
     if level == "image":
-        return index.count(dbsession, expression)
+        return asked.images + asked.hits if isinstance(asked, index.Search) else index.count(dbsession, asked)
+    _check_level(level)
+    return dbsession.scalar(sa.select(sa.func.count()).select_from(ids_of_level(dbsession, asked, level).subquery())) or 0
+
+
+def _check_level(level: str) -> None:
     if level not in LEVELS:
         raise SearchError("The level is image, series or study.")
-    return dbsession.scalar(sa.select(sa.func.count()).select_from(ids_of_level(dbsession, expression, level).subquery())) or 0
 
 
 def _page(
-    dbsession: Session, expression: index.Expression, level: str, size: int, place: tuple[Place, bool] | None, *, newest_first: bool
-) -> tuple[list[int], bool, bool]:
-    """Give the ids (header keys of images) of a page in the order of import; and whether there are more before and behind it."""
+    dbsession: Session, asked: index.Expression | index.Search, level: str, size: int, place: tuple[Place, bool] | None, *, newest_first: bool
+) -> tuple[int, list[int], bool, bool]:
+    """Give the total, the ids (header keys of images) of a page in the order of import; and whether there are more before and behind it."""
     cursor, backwards = (place[0].id, place[1]) if place else (None, False)
     # A page back in the reversed order is a page forward in the order itself.
     descending = newest_first != backwards
     one_more = size + 1
-    if level == "image":
-        if descending:
-            found = index.page(dbsession, expression, limit=one_more, before=_LAST if cursor is None else cursor)[::-1]
-        else:
-            found = index.page(dbsession, expression, limit=one_more, after=-1 if cursor is None else cursor)
+    if isinstance(asked, index.Search):
+        total, found = _ids_of_page(dbsession, asked, level, cursor, one_more, descending=descending)
+    elif descending:
+        total, found = index.count_and_page(dbsession, asked, limit=one_more, before=_LAST if cursor is None else cursor)
+        found.reverse()
     else:
-        ids = ids_of_level(dbsession, expression, level).subquery()
-        wanted = sa.select(ids.c.id).order_by(ids.c.id.desc() if descending else ids.c.id).limit(one_more)
-        if cursor is not None:
-            wanted = wanted.where(ids.c.id < cursor if descending else ids.c.id > cursor)
-        found = list(dbsession.scalars(wanted))
+        total, found = index.count_and_page(dbsession, asked, limit=one_more, after=-1 if cursor is None else cursor)
     more, found = len(found) > size, found[:size]
     if backwards:
-        return found[::-1], more, True
-    return found, cursor is not None, more
+        return total, found[::-1], more, True
+    return total, found, cursor is not None, more
+
+
+def _ids_of_page(
+    dbsession: Session, asked: index.Search, level: str, cursor: int | None, limit: int, *, descending: bool
+) -> tuple[int, list[int]]:
+    """Count the series or studies, and give the ids of those that come next, in one statement."""
+    ids = ids_of_level(dbsession, asked, level).cte("ids")
+    wanted = sa.select(ids.c.id).order_by(ids.c.id.desc() if descending else ids.c.id).limit(limit)
+    if cursor is not None:
+        wanted = wanted.where(ids.c.id < cursor if descending else ids.c.id > cursor)
+    page = wanted.subquery()
+    counted: Any = sa.select(sa.func.count().label("number"), sa.literal_column("-1").label("id")).select_from(ids)
+    rows = dbsession.execute(sa.union_all(counted, sa.select(sa.literal_column("0"), page.c.id))).all()
+    found = sorted((id_ for _, id_ in rows if id_ >= 0), reverse=descending)
+    return sum(number for number, _ in rows), found
 
 
 def fetch_rows(
     dbsession: Session,
-    expression: index.Expression,
+    asked: index.Expression | index.Search,
     level: str,
     ids: Sequence[int],
     columns: Sequence[Column],
@@ -175,7 +193,7 @@ def fetch_rows(
     """Read the rows with these ids (header keys of images), in that order; what was removed meanwhile is left out."""
     if not ids:
         return []
-    firsts = {id_: (id_, 1) for id_ in ids} if level == "image" else first_images(dbsession, expression, level, ids)
+    firsts = {id_: (id_, 1) for id_ in ids} if level == "image" else first_images(dbsession, asked, level, ids)
     facts = _facts(dbsession, [first for first, _ in firsts.values()])
     paths = {column.path for column in columns if column.path is not None}
     texts = dict(read_values(dbsession, list(facts), paths, longest=longest))

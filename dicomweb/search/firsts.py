@@ -14,14 +14,14 @@ from dicomweb.models import Image, Series
 
 
 def first_images(
-    dbsession: Session, expression: index.Expression, level: str, ids: Collection[int] | None = None
+    dbsession: Session, asked: index.Expression | index.Search, level: str, ids: Collection[int] | None = None
 ) -> dict[int, tuple[int, int]]:
     """Tell of series or studies (of these, or of all found) the header key of their first matching image, and how many match."""
+    among = None
     if ids is not None:
         of_level = Series.id if level == "series" else Series.study_key
         among = sa.select(Series.id).where(dialect_of(dbsession).within(of_level, ids))
-        expression = index.And((expression, index.OfSeries(among)))
-    firsts = index.select_firsts(dbsession, expression).subquery()
+    firsts = index.select_firsts(dbsession, asked, among).subquery()
     if level == "series":
         found = sa.select(firsts.c.series_id, firsts.c.key, firsts.c.images)
     else:

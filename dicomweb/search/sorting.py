@@ -72,7 +72,7 @@ class _Falling:
 
 def sorted_page(
     dbsession: Session,
-    expression: index.Expression,
+    asked: index.Search,
     level: str,
     order: Sequence[tuple[Column, bool]],
     *,
@@ -88,7 +88,7 @@ def sorted_page(
         raise TooBroad(
             f"More than {MOST_SORTED:,} rows are not sorted by other columns than the order of import; please narrow the search."
         )
-    rows = _places(dbsession, expression, level, [column for column, _ in order])
+    rows = _places(dbsession, asked, level, [column for column, _ in order])
     falling = [descending for _, descending in order]
 
     def key(row: Place) -> tuple[Any, ...]:
@@ -109,11 +109,11 @@ def sorted_page(
     return page[:size], True, len(page) > size
 
 
-def _places(dbsession: Session, expression: index.Expression, level: str, columns: Sequence[Column]) -> list[Place]:
+def _places(dbsession: Session, asked: index.Search, level: str, columns: Sequence[Column]) -> list[Place]:
     if level == "image":
-        firsts = {key: (key, 1) for key in index.keys(dbsession, expression)}
+        firsts = {key: (key, 1) for key in index.keys(dbsession, asked)}
     else:
-        firsts = first_images(dbsession, expression, level)
+        firsts = first_images(dbsession, asked, level)
     keys = [first for first, _ in firsts.values()]
     values: list[Sequence[Value]] = []
     for column in columns:

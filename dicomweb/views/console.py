@@ -126,7 +126,7 @@ def _count(request: Any, standing: Standing, rest: str) -> dict[str, Any]:
 def _facet(request: Any, standing: Standing, rest: str) -> dict[str, Any]:
     question = standing.question()
     fields = asking.read_fields(rest, "facet")[:MOST_FACETS]
-    facets = [asking.read_facet(request.dbsession, question, field, limit=VALUES_SHOWN) for field in fields]
+    facets = asking.read_facets(request.dbsession, question, [(field, VALUES_SHOWN) for field in fields])
     lines = [
         [None if value.condition is None else query.unparse(asking.toggled(question.node, value.condition)) for value in facet.values]
         for facet in facets
