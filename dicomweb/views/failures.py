@@ -24,6 +24,7 @@ _TEXTS = {
     403: ("This is not allowed", "You may not see or do this."),
     404: ("There is nothing here", "It may have been deleted, or the address has a typing error."),
     405: ("This cannot be done here", "Go back and use the buttons of the page."),
+    429: ("That is too much at once", "Try again in a moment."),
     500: ("Something went wrong", "The error was noted in the log of the web server. Nothing that you asked for was changed."),
     503: ("The database does not answer", "Please try again in a moment. Nothing that you asked for was changed."),
 }

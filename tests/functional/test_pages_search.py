@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
+from dicomweb.exports import Exports
 from dicomweb.imports import Importer
 from dicomweb.models import Label, LabelLink, SavedSearch
 from dicomweb.query import OPERATORS
@@ -101,6 +102,13 @@ class TestTheResult:
             sent = browser.get(f"/search/export?q=Modality:MR&columns=PatientID&format={kind}&name={name}")
             told = browser.get(f"/search/progress?name={name}").json
             assert told == {"state": "done", "done": total, "total": total, "octets": len(sent.body), "words": "images"}
+
+    def test_one_download_too_many_is_asked_to_wait(self, browser: Browser, imported: int) -> None:
+        browser.app.registry["exports"] = Exports(0)
+        page = browser.get("/search/export?format=csv", status=429).html
+        assert "That is too much at once" in page.h1.text
+        assert "Try again when one of them is done" in page.text
+        browser.get("/search", status=200)
 
     def test_an_export_that_cannot_be_made_says_why(self, browser: Browser, imported: int) -> None:
         wrong = browser.get("/search/export?q=Modalty:MR&format=csv", status=303)
