@@ -414,7 +414,10 @@ class Search:
         """Say of a header_group g that some of its images may match."""
         match expression:
             case And(operands):
-                return all_of(map(self._may, operands))
+                # Groups are reached by the first condition and held to the others, each looked up in a hash table: PostgreSQL, which cannot
+                # know that two values are common together, would compare all groups of one with all of the other.
+                others = (sql("({may}) IS TRUE", may=self._may(operand)) for operand in operands[1:])
+                return all_of([*map(self._may, operands[:1]), *others])
             case Or(operands):
                 return any_of(map(self._may, operands))
             case Not(operand):
