@@ -27,6 +27,9 @@ MOST_ENDED = 100
 class TooManyExports(Exception):
     """As many files as the web server has threads to spare are on their way already."""
 
+    def __init__(self) -> None:
+        super().__init__("Too many files are being written at the moment. Try again when one of them is done.")
+
 
 class ExportStopped(Exception):
     """Somebody stopped the export; that the file is not complete must show in the connection."""

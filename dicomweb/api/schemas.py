@@ -499,7 +499,7 @@ _REFUSALS = {
     409: "It cannot be done in the present state.",
     413: "The body of the request is too large.",
     415: "The body is not JSON, or nothing but a JSON object without members is taken.",
-    429: "Too many wrong passwords; the header Retry-After says how many seconds to wait.",
+    429: "Too many wrong passwords, and the header Retry-After says how many seconds to wait; or too many downloads at once.",
     500: "The application failed.",
     503: "The database cannot be reached; try again later.",
 }

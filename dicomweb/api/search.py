@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from pyramid.httpexceptions import HTTPTooManyRequests
 from pyramid.response import Response
-from sqlalchemy.orm import Session
 
 from dicomweb import asking, query, search
 from dicomweb.api import schemas, search_schemas
 from dicomweb.api.errors import Refused
 from dicomweb.api.requests import address, checked, service
-from dicomweb.db import work
+from dicomweb.exports import FILE_NAMES, MEDIA_TYPES, TooManyExports
 from dicomweb.resources import Root
 from dicomweb.security import Permission
 
@@ -158,16 +158,8 @@ def list_varying(request: Any) -> dict[str, Any]:
 def export_table(request: Any) -> Response:
     """Download all of a result as a table, streamed."""
     wanted = request.validated
-    kind = wanted["format"]
     with refusing():
-        question = read_question(wanted)
-
-        def export(dbsession: Session) -> Iterator[bytes]:
-            return search.export(
-                dbsession, question.node, level=question.level, columns=question.column_names, format=kind
-            )
-
-        return download(request, question, export, media_type=asking.MEDIA_TYPES[kind], name=f"search.{kind}")
+        return download(request, read_question(wanted), wanted["format"])
 
 
 @archive.get(
@@ -183,13 +175,7 @@ def export_table(request: Any) -> Response:
 def export_images(request: Any) -> Response:
     """Download the images of a result as one ZIP archive, streamed."""
     with refusing():
-        question = read_question(request.validated)
-        storage = request.registry["storage"]
-
-        def export(dbsession: Session) -> Iterator[bytes]:
-            return search.export_images(dbsession, question.node, storage)
-
-        return download(request, question, export, media_type="application/zip", name="images.zip")
+        return download(request, read_question(request.validated), "zip")
 
 
 @difference.get(
@@ -281,42 +267,21 @@ def refused(mistake: asking.Mistake, location: str = "querystring") -> Refused:
     return Refused(400, mistake.sentence, location=location, name=mistake.name, **more)
 
 
-def download(
-    request: Any,
-    question: asking.Question,
-    export: Callable[[Session], Iterator[bytes]],
-    *,
-    media_type: str,
-    name: str,
-) -> Response:
-    """Stream a file that is made while it is sent.
-
-    It is read in a transaction of its own, because that of the request ends before the first byte is sent. A reader that
-    does not go on keeps that transaction, which only reads, open until the web server gives up.
-    """
-    engine = request.registry["engine"]
-
-    def chunks() -> Iterator[bytes]:
-        with work(engine, read_only=True) as dbsession:
-            yield from export(dbsession)
-
-    made = chunks()
-    with asking.mistakes("q", question.text):
-        total = search.count(request.dbsession, question.node, "image" if name.endswith("zip") else question.level)
-        # What cannot be answered shows before the first byte, when it can still be said.
-        first = next(made, b"")
-
-    def body() -> Iterator[bytes]:
-        yield first
-        yield from made
-
+def download(request: Any, question: asking.Question, kind: str) -> Response:
+    """Stream a file that is made while it is sent; kind: one of ``exports.KINDS``."""
+    registry = request.registry
+    try:
+        export = registry["exports"].begin(registry["engine"], registry["storage"], question, kind)
+    except TooManyExports as error:
+        raise HTTPTooManyRequests(str(error)) from None
+    media_type = MEDIA_TYPES[kind]
     response = Response(
-        app_iter=body(),
+        app_iter=export,
         content_type=media_type,
         charset="utf-8" if media_type.startswith("text/") else None,
-        content_disposition=f'attachment; filename="{name}"',
+        content_disposition=f'attachment; filename="{FILE_NAMES[kind]}"',
     )
-    response.headers["X-Total-Count"] = str(total)
+    response.headers["X-Total-Count"] = str(export.total)
     return response
 
 

@@ -37,8 +37,8 @@ def export_result(context: SearchResource, request: Any) -> Any:
     except Mistake:
         # The search page says what is wrong.
         return see_other(request, place.address())
-    except TooManyExports:
-        raise HTTPTooManyRequests("Too many files are being written at the moment. Try again when one of them is done.") from None
+    except TooManyExports as error:
+        raise HTTPTooManyRequests(str(error)) from None
     media_type = MEDIA_TYPES[kind]
     return Response(
         app_iter=export,

@@ -217,6 +217,20 @@ class TestExport:
         body.close()
         assert pool.checkedout() == 0
 
+    def test_no_more_are_sent_at_once_than_leave_threads_for_others(self, api: CheckedApp, imported: int, settings: Settings) -> None:
+        bodies = []
+        for _ in range(settings["web.threads"]):
+            request = api.RequestClass.blank("/api/search/export", environ=api._make_environ())
+            status, _headers, body = request.call_application(api.app)
+            if status != "200 OK":
+                break
+            bodies.append(body)
+        assert status == "429 Too Many Requests"
+        assert 0 < len(bodies) < settings["web.threads"]
+        for body in bodies:
+            body.close()
+        api.get("/api/search/export", status=200)
+
 
 class TestCompletion:
     def options(self, api: CheckedApp, text: str, **parameters: Any) -> list[str]:
