@@ -137,7 +137,9 @@ def count_found(dbsession: Session, asked: index.Expression | index.Search, leve
     if level == "image":
         return asked.images + asked.hits if isinstance(asked, index.Search) else index.count(dbsession, asked)
     _check_level(level)
-    return dbsession.scalar(sa.select(sa.func.count()).select_from(ids_of_level(dbsession, asked, level).subquery())) or 0
+    # Single images are found first: of these the database knows how many there are when it looks for their series.
+    looked = asked if isinstance(asked, index.Search) else index.look(dbsession, asked)
+    return dbsession.scalar(sa.select(sa.func.count()).select_from(ids_of_level(dbsession, looked, level).subquery())) or 0
 
 
 def _check_level(level: str) -> None:
