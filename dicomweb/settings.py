@@ -10,6 +10,7 @@ from __future__ import annotations
 import configparser
 import ipaddress
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +40,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("web.host", "DICOMWEB_HOST", "text", "127.0.0.1", "The address the web server listens on."),
     Setting("web.port", "DICOMWEB_PORT", "count", "6543", "The port the web server listens on."),
     Setting("web.threads", "DICOMWEB_WEB_THREADS", "count", "8", "How many requests the web server answers at once."),
+    Setting(
+        "web.public_url",
+        "DICOMWEB_PUBLIC_URL",
+        "text",
+        "",
+        "The address under which others reach the application; empty means the name a client uses and the port the web server listens on.",
+    ),
     Setting(
         "web.trusted_proxy",
         "DICOMWEB_WEB_TRUSTED_PROXY",
@@ -346,6 +354,8 @@ class Settings(Mapping[str, Any]):
     def _check(self) -> None:
         if self._values["web.port"] > 65535:
             raise SettingError("web.port (DICOMWEB_PORT): a port is a number from 1 to 65535.")
+        if self._values["web.public_url"] and not re.fullmatch(r"https?://[^/?#\s\"<>\\]+(/[^?#\s\"<>\\]*)?", self._values["web.public_url"]):
+            raise SettingError("web.public_url (DICOMWEB_PUBLIC_URL): an address begins with http:// or https:// and has no ? and #.")
         if not self._values["lockdown.mode"] and not self.loopback:
             raise SettingError(
                 f"lockdown.mode (DICOMWEB_LOCKDOWN): the lockdown can be switched off on a loopback address only, and web.host is {self._values['web.host']}."
