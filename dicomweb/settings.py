@@ -193,6 +193,71 @@ SETTINGS: tuple[Setting, ...] = (
         True,
     ),
     Setting(
+        "web.max_body_bytes",
+        "DICOMWEB_WEB_MAX_BODY_BYTES",
+        "bytes",
+        "4G",
+        "A larger request to store images (STOW-RS) is refused.",
+    ),
+    Setting(
+        "stow.wait_seconds",
+        "DICOMWEB_STOW_WAIT_SECONDS",
+        "seconds",
+        "60",
+        "How long a request to store images waits for the import before it is answered with 202.",
+    ),
+    Setting(
+        "dimse.port",
+        "DICOMWEB_DIMSE_PORT",
+        "port",
+        "0",
+        "The port on which DIMSE associations (C-ECHO, C-STORE, C-FIND) are accepted; 0 means none.",
+    ),
+    Setting("dimse.host", "DICOMWEB_DIMSE_HOST", "text", "127.0.0.1", "The address on which they are accepted."),
+    Setting("dimse.aet", "DICOMWEB_DIMSE_AET", "text", "DICOMWEB", "The AE title by which the application is called."),
+    Setting(
+        "dimse.callers",
+        "DICOMWEB_DIMSE_CALLERS",
+        "words",
+        "",
+        "The AE titles that may call; needed where others than this machine can.",
+    ),
+    Setting(
+        "dimse.any_called",
+        "DICOMWEB_DIMSE_ANY_CALLED",
+        "switch",
+        "off",
+        "Accept associations that call another AE title too.",
+    ),
+    Setting(
+        "dimse.max_associations",
+        "DICOMWEB_DIMSE_MAX_ASSOCIATIONS",
+        "count",
+        "20",
+        "How many associations there may be at once.",
+    ),
+    Setting(
+        "dimse.max_objects",
+        "DICOMWEB_DIMSE_MAX_OBJECTS",
+        "count",
+        "100000",
+        "How many objects one association may send.",
+    ),
+    Setting(
+        "dimse.max_bytes",
+        "DICOMWEB_DIMSE_MAX_BYTES",
+        "bytes",
+        "64G",
+        "How many bytes one association may send.",
+    ),
+    Setting(
+        "dimse.max_seconds",
+        "DICOMWEB_DIMSE_MAX_SECONDS",
+        "seconds",
+        "14400",
+        "How long one association may last.",
+    ),
+    Setting(
         "console.enabled",
         "DICOMWEB_CONSOLE",
         "switch",
@@ -326,6 +391,10 @@ class Settings(Mapping[str, Any]):
                 if not text.isascii() or not text.isdigit() or int(text) < 1:
                     raise wrong("a whole number of at least 1")
                 return int(text)
+            case "port":
+                if not text.isascii() or not text.isdigit() or int(text) > 65535:
+                    raise wrong("a port, a number from 0 to 65535")
+                return int(text)
             case "seconds":
                 try:
                     seconds = float(text)
@@ -359,6 +428,13 @@ class Settings(Mapping[str, Any]):
         if not self._values["lockdown.mode"] and not self.loopback:
             raise SettingError(
                 f"lockdown.mode (DICOMWEB_LOCKDOWN): the lockdown can be switched off on a loopback address only, and web.host is {self._values['web.host']}."
+            )
+        if not 1 <= len(self._values["dimse.aet"]) <= 16:
+            raise SettingError("dimse.aet (DICOMWEB_DIMSE_AET): an AE title has 1 to 16 characters.")
+        if self._values["dimse.port"] and not is_loopback(self._values["dimse.host"]) and not self._values["dimse.callers"]:
+            # DIMSE knows no password; what others can reach must at least be told who may call.
+            raise SettingError(
+                f"dimse.callers (DICOMWEB_DIMSE_CALLERS): dimse.host is {self._values['dimse.host']}, which others can reach, so the AE titles that may call must be named."
             )
         var = self.var
         for folder in self._values["watch.folders"]:

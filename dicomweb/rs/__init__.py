@@ -21,11 +21,11 @@ from pyramid.httpexceptions import HTTPMethodNotAllowed
 
 from dicomweb import security
 from dicomweb.resources import Root
-from dicomweb.rs import capabilities, errors
+from dicomweb.rs import capabilities, errors, searching, storing
 from dicomweb.rs.transactions import Transaction
 from dicomweb.rs.uris import PREFIX
 
-MODULES: tuple[Any, ...] = (capabilities,)
+MODULES: tuple[Any, ...] = (capabilities, searching, storing)
 
 
 def transactions() -> list[Transaction]:
@@ -85,5 +85,6 @@ def includeme(config: Any) -> None:
     """Add the services; their error answers are for everything below the prefix, whoever fails there."""
     config.registry["rs.transactions"] = transactions()
     config.include(errors)
+    config.include(storing)
     config.include(_routes, route_prefix=PREFIX)
     _base(config)
