@@ -9,7 +9,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -30,19 +30,15 @@ class TokenRefused(ValueError):
 
 
 def add(
-    dbsession: Session, name: str, *, writes: bool, lifetime: timedelta | None = None, now: datetime
+    dbsession: Session, name: str, *, writes: bool, expires_at: datetime | None = None, now: datetime
 ) -> tuple[Token, str]:
     """Make a token; give it and its secret, which is nowhere else. Raises TokenRefused.
 
-    writes: may it change things, or only read. lifetime: None for ever.
+    writes: may it change things, or only read. expires_at: None for never.
     """
     name = name.strip()
     if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
         raise TokenRefused(f"A token needs a name of 1 to {LONGEST_NAME} printable characters.")
-    try:
-        expires_at = None if lifetime is None else now + lifetime
-    except OverflowError:
-        raise TokenRefused("A token cannot last that long.") from None
     if expires_at is not None and expires_at <= now:
         raise TokenRefused("A token must end in the future.")
     secret = PREFIX + secrets.token_urlsafe(32)
@@ -61,6 +57,16 @@ def find(dbsession: Session, secret: str, *, now: datetime) -> Token | None:
         return None
     token = dbsession.scalar(sa.select(Token).where(Token.secret_hash == _hash(secret)))
     return None if token is None or is_over(token, now=now) else token
+
+
+def end_of_day(text: str) -> datetime | None:
+    """Give the end of a day written as 2027-03-31, in UTC; None for an empty text. Raises TokenRefused."""
+    if not text.strip():
+        return None
+    try:
+        return datetime.combine(date.fromisoformat(text.strip()) + timedelta(days=1), time(), UTC)
+    except (ValueError, OverflowError):
+        raise TokenRefused("The last day of a token is written as 2027-03-31.") from None
 
 
 def is_over(token: Token, *, now: datetime) -> bool:

@@ -22,6 +22,7 @@ MESSAGES = {
     "forgotten": ("success", "The search is forgotten."),
     "labelled": ("success", "The label is on everything in this result."),
     "unlabelled": ("success", "The label is taken away from everything in this result."),
+    "revoked": ("success", "The token is revoked."),
     "job-retry": ("success", "The job is tried again."),
     "job-not-failed": ("info", "The job has not failed, or is tried again already."),
 }
