@@ -120,6 +120,14 @@ class Identity(NamedTuple):
     writes: bool = True
 
 
+class TooManyAttempts(Exception):
+    """So many wrong passwords or tokens came that one has to wait, ``seconds``."""
+
+    def __init__(self, sentence: str, seconds: str) -> None:
+        super().__init__(sentence)
+        self.seconds = seconds
+
+
 class Lock:
     """Checks the password, and slows down whoever tries passwords; one for each web process, shared by its threads."""
 
@@ -237,7 +245,7 @@ def _identify(request: Any) -> Identity | None:
 def admit(registry: Any, headers: Mapping[str, str], address: str) -> Identity | None:
     """Tell who is asking before there is a request: for the web server, which must not take a large body from anybody else.
 
-    headers: by names in small letters. Raises HTTPTooManyRequests.
+    headers: by names in small letters. Raises TooManyAttempts.
     """
     if not registry.settings["dicomweb"]["lockdown.mode"]:
         return Identity("open")
@@ -247,7 +255,11 @@ def admit(registry: Any, headers: Mapping[str, str], address: str) -> Identity |
         cookies = SimpleCookie()
     token = cookies[SESSION_COOKIE].value if SESSION_COOKIE in cookies else ""
     session = token if _TOKEN.fullmatch(token) else None
-    return _recognise(registry, session, headers.get("authorization", ""), address, lambda: work(registry["engine"], read_only=True))
+    authorization = headers.get("authorization", "")
+    try:
+        return _recognise(registry, session, authorization, address, lambda: work(registry["engine"], read_only=True))
+    except HTTPTooManyRequests as error:
+        raise TooManyAttempts(str(error.detail), error.headers["Retry-After"]) from None
 
 
 def _recognise(

@@ -23,7 +23,6 @@ from typing import Any
 
 import sqlalchemy as sa
 import waitress
-from pyramid.httpexceptions import HTTPTooManyRequests
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.utilities import Error
@@ -84,9 +83,8 @@ class Doorman:
         """Say why a body is not taken; None: it is. size: 0 when it is not known."""
         try:
             known = self._knows(headers, address)
-        except HTTPTooManyRequests as error:
-            wait = [("Retry-After", error.headers["Retry-After"])]
-            return Refusal(429, "Too Many Requests", str(error.detail), wait)
+        except security.TooManyAttempts as error:
+            return Refusal(429, "Too Many Requests", str(error), [("Retry-After", error.seconds)])
         if not known:
             challenge = [("WWW-Authenticate", 'Basic realm="DICOM Database", charset="UTF-8"')]
             return Refusal(401, "Unauthorized", "The password is needed before so much is taken.", challenge)

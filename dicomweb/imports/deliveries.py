@@ -3,7 +3,8 @@
 They are written into a folder of their own below the state folder, and one transaction makes the batch and the jobs that
 import them; from there on it is the pipeline of dropped folders. A file that is stored is removed from the folder; one
 that failed stays, so that it can be tried again. Until the batch is there the folder is held by a lock, which ends with the
-process; so what is not held and belongs to no batch is what a dead process left, and ``clear_left`` removes it.
+process; so what is not held and belongs to no batch is what a dead process left. ``clear_left`` removes that of a request,
+which was never answered, and makes a batch of that of an association, of which each object was confirmed by itself.
 """
 
 from __future__ import annotations
@@ -37,14 +38,15 @@ _HELD_SECONDS = 60
 class Delivery:
     """The folder of one delivery, held until ``close``.
 
-    ``files`` are the files so far: (name, size). Used by one thread.
+    ``files`` are the files so far: (name, size). ``mark``: a short text that tells deliveries apart. Used by one thread.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        """Make the folder. Raises StorageFailed."""
+    def __init__(self, settings: Settings, source: str) -> None:
+        """Make the folder. source: ``stow`` or ``dimse``. Raises StorageFailed."""
         self.files: list[tuple[str, int]] = []
+        self.mark = secrets.token_hex(3)
         self._sync = settings["storage.sync"]
-        self.folder = incoming_folder(settings) / secrets.token_hex(16)
+        self.folder = incoming_folder(settings) / f"{source}-{self.mark}{secrets.token_hex(12)}"
         try:
             self.folder.mkdir(mode=0o700, parents=True)
             self._held = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -121,14 +123,27 @@ def announce(
     inline: the name of a caller that imports all files at once itself, by the job that is given then: it holds the job as
     a worker does, and when it dies a worker takes it over.
     """
+    return _announce(importer, delivery.folder, delivery.files, name, source=source, only_study=only_study, inline=inline)
+
+
+def _announce(
+    importer: Importer,
+    folder: Path,
+    files: Sequence[tuple[str, int]],
+    name: str,
+    *,
+    source: str,
+    only_study: str | None = None,
+    inline: str | None = None,
+) -> tuple[Batch, Job | None]:
     now = importer.clock()
     with importer.work() as dbsession:
         batch, ids = batches.add_delivery(
             dbsession,
             name,
             source=source,
-            path=str(delivery.folder),
-            files=delivery.files,
+            path=str(folder),
+            files=files,
             only_study=only_study,
             now=now,
         )
@@ -192,6 +207,8 @@ def _clear(importer: Importer, folder: Path) -> bool:
             return False
         # Looked up only after the lock is had: who held it has announced the batch, or is dead.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if folder.name.startswith("dimse-") and _is_unknown(importer, folder):
+            _announce_left(importer, folder)
         kept = _still_needed(importer, folder)
         for name in os.listdir(folder):
             if kept is not None and name not in kept:
@@ -204,6 +221,18 @@ def _clear(importer: Importer, folder: Path) -> bool:
     finally:
         os.close(descriptor)
     return not folder.exists()
+
+
+def _is_unknown(importer: Importer, folder: Path) -> bool:
+    with importer.work(read_only=True) as dbsession:
+        return dbsession.scalar(sa.select(Batch.id).where(Batch.path == str(folder))) is None
+
+
+def _announce_left(importer: Importer, folder: Path) -> None:
+    files = [(path.name, path.stat().st_size) for path in sorted(folder.glob("*.dcm"))]
+    if files:
+        name = f"DIMSE {importer.clock():%Y-%m-%d %H:%M:%S} interrupted {folder.name[6:12]}"
+        _announce(importer, folder, files, name, source="dimse")
 
 
 def _still_needed(importer: Importer, folder: Path) -> set[str] | None:

@@ -70,24 +70,34 @@ def search_for_instances(request: Any) -> Response:
 
 def _search(request: Any, level: str, levels: Sequence[str]) -> Response:
     offer = choose(request, OFFERS)
-    dbsession: Session = request.dbsession
-    question = read_question(dbsession, request.GET)
     here = request.matchdict
     base = uris.service_url(request)
     try:
-        expression = _expression(dbsession, question.expression, here.get("study"), here.get("series"))
-        ids, more = _ids(dbsession, expression, level, question.limit, question.offset)
-        rows = _rows(dbsession, expression, level, levels, ids, question, base)
-        warnings = list(question.warnings)
-        if more:
-            remaining = count_found(dbsession, expression, level) - question.offset - len(ids)
-            warnings.append(f"There are {remaining} additional results that can be requested")
+        rows, warnings = find_rows(request.dbsession, request.GET, level, levels, base, here.get("study"), here.get("series"))
     except search.SearchError as error:
         raise Refused(400, str(error)) from error
     response = _response(offer, rows)
     # PS3.18 8.3.4.4 and 8.3.4.5
     response.headers.extend(("Warning", f'299 {base}: "{warning}"') for warning in warnings)
     return response
+
+
+def find_rows(
+    dbsession: Session, parameters: Any, level: str, levels: Sequence[str], base: str, study_uid: str | None = None, series_uid: str | None = None
+) -> tuple[list[bytes], list[str]]:
+    """Give the results of a search as DICOM JSON objects, and what is to be said about them. Raises Refused, SearchError.
+
+    parameters: as ``matching.read_question`` takes them. levels: whose attributes are given. base: of the addresses in the results.
+    """
+    question = read_question(dbsession, parameters)
+    expression = _expression(dbsession, question.expression, study_uid, series_uid)
+    ids, more = _ids(dbsession, expression, level, question.limit, question.offset)
+    rows = _rows(dbsession, expression, level, levels, ids, question, base)
+    warnings = list(question.warnings)
+    if more:
+        remaining = count_found(dbsession, expression, level) - question.offset - len(ids)
+        warnings.append(f"There are {remaining} additional results that can be requested")
+    return rows, warnings
 
 
 def _response(offer: Offer, rows: Sequence[bytes]) -> Response:

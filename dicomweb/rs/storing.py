@@ -91,7 +91,7 @@ def store_instances(request: Any) -> Response:
     importer: Importer = request.registry["importer"]
     _check_room(request, importer.settings)
     try:
-        delivery = Delivery(importer.settings)
+        delivery = Delivery(importer.settings, "stow")
     except StorageFailed as error:
         raise _no_room(error) from None
     announced = False
@@ -100,7 +100,7 @@ def store_instances(request: Any) -> Response:
         if delivery.files:
             files = [name for name, _ in delivery.files]
             inline = len(files) <= INLINE_FILES and sum(size for _, size in delivery.files) <= INLINE_BYTES
-            name = f"STOW {importer.clock():%Y-%m-%d %H:%M:%S} {_client(request)} {delivery.folder.name[:6]}"
+            name = f"STOW {importer.clock():%Y-%m-%d %H:%M:%S} {_client(request)} {delivery.mark}"
             holder = f"{socket.gethostname()}:{os.getpid()}:{delivery.folder.name}" if inline else None
             batch, job = imports.announce(importer, delivery, name, source="stow", only_study=study, inline=holder)
             announced = True
