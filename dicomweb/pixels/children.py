@@ -64,6 +64,13 @@ class Renderer:
         """Give the bytes of a frame as they are stored, where only its fragments tell which they are. Raises CannotRender."""
         return self._ask("stored", frame=frame_json(frame))[1]
 
+    def value(self, frame: Frame, path: str) -> bytes:
+        """Give the value of one element as it is stored; path: tags, and numbers of items from 0, such as ``00081140/0/00081155``.
+
+        Raises CannotRender, with the code no-value when there is none.
+        """
+        return self._ask("value", frame=frame_json(frame), path=path)[1]
+
     def transcode(self, frame: Frame) -> Iterator[bytes]:
         """Give a whole file in Explicit VR Little Endian, in pieces of about a frame. Raises CannotRender, before the first piece too.
 

@@ -16,9 +16,11 @@ from typing import Any, cast
 
 import numpy as np
 import pydicom
+from pydicom.dataelem import RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
-from pydicom.filewriter import dcmwrite
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import dcmwrite, write_data_element
 from pydicom.pixels import as_pixel_options, get_decoder
 from pydicom.uid import (
     UID,
@@ -119,8 +121,8 @@ class Source:
         self.file = file
         self.ds = ds
         self.syntax = syntax
-        self._start = start
-        self._keyword = keyword
+        self.start = start
+        self.keyword = keyword
         self._vr = vr
         self._length = length
         self._options: dict[str, Any] | None = None
@@ -162,28 +164,28 @@ class Source:
     def stored(self, number: int) -> bytes:
         """Give an encapsulated frame as it is stored."""
         self.check(number)
-        if self._start is None or not self.syntax.is_encapsulated:
+        if self.start is None or not self.syntax.is_encapsulated:
             raise CannotRender("undecodable", "The pixel data is not encapsulated.")
-        self.file.seek(self._start)
+        self.file.seek(self.start)
         return get_frame(self.file, number - 1, number_of_frames=self.frames, extended_offsets=self._offsets())
 
     def packed(self) -> bytes:
         """Give all frames of 1 bit a pixel as they are stored."""
-        if self._start is None:
+        if self.start is None:
             return bytes(self.ds.PixelData)
         if self._length > MAX_FRAME_BYTES:
             raise CannotRender("too-large", "The pixel data is too large.")
-        self.file.seek(self._start)
+        self.file.seek(self.start)
         return self.file.read(self._length)
 
     def after(self) -> Dataset:
         """Give what follows the pixel data; what cannot be read there is nothing."""
-        if self._start is None:
+        if self.start is None:
             return Dataset()
         try:
-            self.file.seek(self._start + self._length)
+            self.file.seek(self.start + self._length)
             if self._length == _UNDEFINED:
-                self._pass_fragments(self._start)
+                self._pass_fragments(self.start)
             return pydicom.filereader.read_dataset(self.file, self.syntax.is_implicit_VR, self.syntax.is_little_endian)
         except Exception:  # noqa: BLE001  Some writers leave bytes behind the pixel data that mean nothing.
             return Dataset()
@@ -200,7 +202,7 @@ class Source:
     def _decoded(self, number: int) -> Array:
         plugin: dict[str, Any] = {"decoding_plugin": _FIRST[self.syntax]} if self.syntax in _FIRST else {}
         decoder = get_decoder(self.syntax)
-        if self._start is None:
+        if self.start is None:
             return decoder.as_array(self.ds, index=number - 1)[0]
         if self.syntax.is_encapsulated:
             coded = self.stored(number)
@@ -210,12 +212,12 @@ class Source:
         elif int(self.ds.BitsAllocated) == 1 and self.frames > 1 and self.syntax.is_little_endian:
             return self._bits(number)
         try:
-            self.file.seek(self._start)
+            self.file.seek(self.start)
             return decoder.as_array(self.file, index=number - 1, **plugin, **self._pixel_options())[0]
         except Exception:
             if not plugin:
                 raise
-            self.file.seek(self._start)
+            self.file.seek(self.start)
             return decoder.as_array(self.file, index=number - 1, **self._pixel_options())[0]
 
     def _bits(self, number: int) -> Array:
@@ -223,16 +225,16 @@ class Source:
         size = int(self.ds.Rows) * int(self.ds.Columns)
         first = size * (number - 1)
         start, end = first // 8, (first + size + 7) // 8
-        if self._start is None or end > self._length:
+        if self.start is None or end > self._length:
             raise CannotRender("undecodable", "The pixel data is shorter than the header says.")
-        self.file.seek(self._start + start)
+        self.file.seek(self.start + start)
         bits = np.unpackbits(np.frombuffer(self.file.read(end - start), np.uint8), bitorder="little")
         return bits[first - start * 8 :][:size].reshape(int(self.ds.Rows), int(self.ds.Columns))
 
     def _pixel_options(self) -> dict[str, Any]:
         if self._options is None:
             options = as_pixel_options(self.ds)
-            options["pixel_keyword"] = self._keyword
+            options["pixel_keyword"] = self.keyword
             if self._vr is not None:
                 options["pixel_vr"] = self._vr
             self._options = options
@@ -308,6 +310,31 @@ def plain(source: Source, number: int) -> Plain:
     return Plain(data, int(ds.Rows), int(ds.Columns), samples, bits)
 
 
+def value(source: Source, path: str) -> bytes:
+    """Give the value of an element as it is stored, but numbers little endian. Raises CannotRender."""
+    ds: Any = source.ds
+    *above, last = path.split("/")
+    try:
+        for tag, item in zip(above[::2], above[1::2], strict=True):
+            ds = ds[int(tag, 16)].value[int(item)]
+        if not above and int(last, 16) in _PIXEL_KEYWORDS and source.start is not None:
+            return source.packed()
+        holder = ds if int(last, 16) in ds else source.after()
+        # As it is in the file; asking for it otherwise converts it.
+        raw = holder.get_item(int(last, 16))
+        elem = convert_raw_data_element(raw, ds=holder) if isinstance(raw, RawDataElement) else raw
+    except (KeyError, IndexError, TypeError, ValueError):
+        elem = None
+    if elem is None or elem.VR == "SQ":
+        raise CannotRender("no-value", "This instance has no such element with a value of its own.")
+    if isinstance(raw, RawDataElement) and source.syntax.is_little_endian:
+        return bytes(raw.value or b"")
+    written = DicomBytesIO()
+    written.is_little_endian, written.is_implicit_VR = True, True
+    write_data_element(written, elem, cast("list[str]", source.ds.original_character_set) or "iso8859")
+    return written.getvalue()[8:]
+
+
 def head_and_tail(source: Source) -> tuple[dict[str, Any], bytes]:
     """Give what precedes and what follows the frames of a file in Explicit VR Little Endian.
 
@@ -320,8 +347,8 @@ def head_and_tail(source: Source) -> tuple[dict[str, Any], bytes]:
     ds.file_meta = pydicom.dataset.FileMetaDataset()
     ds.file_meta.update(getattr(source.ds, "file_meta", {}))
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    keyword = source._keyword
-    has_pixels = bool(keyword) and (source._start is not None or keyword in ds)
+    keyword = source.keyword
+    has_pixels = bool(keyword) and (source.start is not None or keyword in ds)
     for gone in ("PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
         if gone in ds:
             del ds[gone]

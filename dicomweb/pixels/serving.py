@@ -90,6 +90,12 @@ def _packed(question: dict[str, Any]) -> Answer:
         return {}, source.packed()
 
 
+def _value(question: dict[str, Any]) -> Answer:
+    source = decoding.open_source(read_frame(question["frame"]))
+    with source.file:
+        return {}, decoding.value(source, question["path"])
+
+
 def _head(question: dict[str, Any]) -> Answer:
     source = decoding.open_source(read_frame(question["frame"]))
     with source.file:
@@ -102,6 +108,6 @@ def _cut(question: dict[str, Any]) -> Answer:
 
 
 _ANSWERS: dict[str, Callable[[dict[str, Any]], Answer]] = {
-    "render": _rendered, "decode": _decoded, "stored": _stored, "packed": _packed, "head": _head, "cut": _cut,
+    "render": _rendered, "decode": _decoded, "stored": _stored, "packed": _packed, "head": _head, "value": _value, "cut": _cut,
 }  # fmt: skip
 

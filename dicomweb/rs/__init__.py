@@ -21,11 +21,11 @@ from pyramid.httpexceptions import HTTPMethodNotAllowed
 
 from dicomweb import security
 from dicomweb.resources import Root
-from dicomweb.rs import capabilities, errors, metadata, searching, storing
+from dicomweb.rs import capabilities, errors, metadata, rendering, retrieving, searching, storing, uri
 from dicomweb.rs.transactions import Transaction
 from dicomweb.rs.uris import PREFIX
 
-MODULES: tuple[Any, ...] = (capabilities, searching, metadata, storing)
+MODULES: tuple[Any, ...] = (capabilities, searching, metadata, storing, retrieving, rendering, uri)
 
 
 def transactions() -> list[Transaction]:
