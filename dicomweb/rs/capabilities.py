@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from http import HTTPStatus
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
@@ -29,20 +30,7 @@ _PLACES = {
 }
 # What every resource may answer.
 _ALWAYS = {401: "The password is needed.", 403: "This is not allowed."}
-_MEANING = {
-    200: "Done.",
-    202: "Done in part.",
-    206: "Part of the content.",
-    304: "Unchanged.",
-    400: "The request cannot be understood.",
-    404: "There is no such resource.",
-    406: "None of what the client takes can be given.",
-    409: "It cannot be done.",
-    410: "The bytes are gone.",
-    413: "The body is too large.",
-    415: "The body is of a kind that is not taken.",
-    416: "There is no such range.",
-}
+_WITHOUT_BODY = (204, 304)
 
 
 def tell_openapi(request: Any) -> Response:
@@ -87,11 +75,8 @@ def openapi(transactions: Iterable[Transaction], base_path: str) -> dict[str, An
                 *({"name": one.name, "in": "query", "description": one.sentence, "schema": one.schema} for one in transaction.parameters),
             ],
             "responses": {
-                "200": {"description": _MEANING[200], "content": {media_type: {"schema": {}} for media_type in transaction.answers}},
-                **{
-                    str(status): {"description": _MEANING[status], "content": {"*/*": {"schema": {}}}} if status != 304 else {"description": _MEANING[status]}
-                    for status in transaction.statuses
-                },
+                "200": {"description": HTTPStatus.OK.phrase, "content": {media_type: {"schema": {}} for media_type in transaction.answers}},
+                **{str(status): _answer(status) for status in transaction.statuses},
                 **{str(status): {"description": meaning, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}} for status, meaning in _ALWAYS.items()},
             },
         }  # fmt: skip
@@ -109,6 +94,11 @@ def openapi(transactions: Iterable[Transaction], base_path: str) -> dict[str, An
             "schemas": {"Refusal": {"type": "object", "required": ["message"], "properties": {"message": {"type": "string"}}}},
         },
     }
+
+
+def _answer(status: int) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+    return answer if status in _WITHOUT_BODY else {**answer, "content": {"*/*": {"schema": {}}}}
 
 
 def wadl(transactions: Iterable[Transaction], base: str) -> bytes:

@@ -13,14 +13,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from dicomweb import index, query, search
 from dicomweb.index.dialect import dialect_of
-from dicomweb.models import Field, Image, Series, Study
+from dicomweb.models import Field, GroupSeries, Image, Series, Study
 from dicomweb.query.numbers import CALENDAR_VRS, NUMBER_VRS, Interval, interval
 from dicomweb.rs import attributes
 from dicomweb.rs.errors import Refused
+from dicomweb.search.finding import ids_of_level
 
 # More rows than one answer has; the Warning says how many remain.
 MOST_RESULTS = 10_000
@@ -174,9 +175,9 @@ def _expression(dbsession: Session, key: Key, written: Sequence[str], empty: boo
             case attributes.AVAILABILITY:
                 return None if any(_simple_match(value, "ONLINE") for value in values) else index.Or(())
             case attributes.MODALITIES:
-                return _in_study(dbsession, _key(dbsession, "Modality"), values, empty)
+                return _with_modality(values, empty)
             case attributes.SOP_CLASSES:
-                return _in_study(dbsession, _key(dbsession, "SOPClassUID"), values, empty)
+                return _with_class(dbsession, values, empty)
             case attributes.AVAILABLE_SYNTAX:
                 return _any_of(dbsession, _key(dbsession, "TransferSyntaxUID"), values, empty)
         return _any_of(dbsession, key, values, empty)
@@ -187,19 +188,40 @@ def _expression(dbsession: Session, key: Key, written: Sequence[str], empty: boo
 def _values(key: Key, written: str) -> list[str]:
     """Split what is written for an attribute: lists of UIDs and codes by commas or backslashes, others by backslashes."""
     if key.vr in _TEXT_VRS or key.vr == "UN":
-        return [written.strip()]
-    return [value.strip() for value in (re.split(r"[,\\]", written) if key.vr in ("UI", "CS") else written.split("\\"))]
+        return [written.strip(" ")]
+    return [value.strip(" ") for value in (re.split(r"[,\\]", written) if key.vr in ("UI", "CS") else written.split("\\"))]
 
 
 def _simple_match(pattern: str, text: str) -> bool:
     return re.fullmatch("".join({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in pattern), text, re.IGNORECASE) is not None
 
 
-def _in_study(dbsession: Session, key: Key, values: Sequence[str], empty: bool) -> index.Expression:
-    """Say that the study has a series with one of these values, whichever series or image is looked for."""
-    having = index.select_series(dbsession, _any_of(dbsession, key, values, empty)).subquery()
-    studies = sa.select(Series.study_key).join(having, having.c.series_id == Series.id)
-    return index.OfSeries(sa.select(Series.id).where(Series.study_key.in_(studies)))
+def _with_modality(values: Sequence[str], empty: bool) -> index.Expression:
+    """Say that the study has a series of one of these modalities, whichever series or image is looked for.
+
+    Answered by the rows of the series, from which the answer tells the modalities too.
+    """
+    tests = [_modality(value, empty) for value in values]
+    other = aliased(Series)
+    held = sa.exists().where(GroupSeries.series_id == Series.id)
+    studies = sa.select(Series.study_key).where(sa.or_(*tests), held)
+    return index.OfSeries(sa.select(other.id).where(other.study_key.in_(studies)))
+
+
+def _modality(value: str, empty: bool) -> sa.ColumnElement[bool]:
+    folded = sa.func.upper(Series.modality)
+    if _has_wildcards(value):
+        pattern = re.sub(r"([%_\\])", r"\\\1", value.upper()).replace("*", "%").replace("?", "_")
+        return folded.like(pattern, escape="\\")
+    return folded == ("" if empty and value == '""' else value.upper())
+
+
+def _with_class(dbsession: Session, values: Sequence[str], empty: bool) -> index.Expression:
+    """Say that the study has an image of one of these SOP classes, whichever series or image is looked for."""
+    having = ids_of_level(dbsession, _any_of(dbsession, _key(dbsession, "SOPClassUID"), values, empty), "study")
+    # Looked up now: a search within a search is more than SQLite's parser takes.
+    studies = list(dbsession.scalars(having))
+    return index.OfSeries(sa.select(Series.id).where(dialect_of(dbsession).within(Series.study_key, studies)))
 
 
 def _any_of(dbsession: Session, key: Key, values: Sequence[str], empty: bool) -> index.Expression:

@@ -63,5 +63,5 @@ def test_a_uid_that_is_none_cannot_leave_its_part_of_the_path() -> None:
 
 @pytest.mark.parametrize("text", ["images.example.org", "ftp://a", "http://", "http://a?b", "http://a b", "javascript:alert(1)"])
 def test_a_public_address_that_is_none_stops_the_start(text: str) -> None:
-    with pytest.raises(SettingError, match="web.public_url"):
+    with pytest.raises(SettingError, match=r"web\.public_url"):
         Settings({"web.public_url": text}, environ={}, here=Path("/"))
