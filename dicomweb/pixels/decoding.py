@@ -346,7 +346,7 @@ def head_and_tail(source: Source) -> tuple[dict[str, Any], bytes]:
     ds._dict = dict(source.ds._dict)
     ds.file_meta = pydicom.dataset.FileMetaDataset()
     ds.file_meta.update(getattr(source.ds, "file_meta", {}))
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    _replace(ds.file_meta, TransferSyntaxUID=ExplicitVRLittleEndian)
     keyword = source.keyword
     has_pixels = bool(keyword) and (source.start is not None or keyword in ds)
     for gone in ("PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
