@@ -64,6 +64,7 @@ TEST = [
     "openapi-spec-validator>=0.7,<1",
     "playwright>=1.55,<2",
     "beautifulsoup4>=4.12,<5",
+    "dicomweb-client>=0.60,<1",
     "jsonschema>=4.20,<5",
     "PyYAML>=6,<7",
     "import-linter>=2.5,<3",
