@@ -23,7 +23,7 @@ from dimse.listener import Listener
 log = logging.getLogger("dimse")
 
 # How often deliveries are looked for that a dead process left, or for which the database was away.
-CLEAR_SECONDS = 60
+CLEAR_SECONDS = 10
 
 
 def main(arguments: list[str]) -> None:

@@ -128,5 +128,7 @@ def _text(element: DataElement) -> str:
     values = element.value if isinstance(element.value, MultiValue | list) else [element.value]
     if any(isinstance(value, bytes) for value in values):
         return ""
-    texts = (str(getattr(value, "original_string", value)) for value in values if value is not None)
+    # Of a person's name the original is bytes, of a number it is what was written.
+    numbers = element.VR in ("DS", "IS")
+    texts = (str(getattr(value, "original_string", value) if numbers else value) for value in values if value is not None)
     return "\\".join(texts).strip(" \0")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from dicomweb.imports.chunks import Verdict
 
 # A folder is held a moment after it was made.
-_HELD_SECONDS = 60
+_HELD_SECONDS = 5
 
 
 class Delivery:
