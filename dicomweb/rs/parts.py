@@ -112,7 +112,8 @@ class _Reader:
             self._need(len(self._buffer) + 1, "the header of a part")
         lines = re.sub(rb"\r\n[ \t]+", b" ", self._buffer[:end]).split(b"\r\n")
         # The line break of a delimiter that follows at once may be the empty line too.
-        self._buffer = self._buffer[end + 2 if self._at_delimiter(end + 2) else end + 4 :]
+        end += 2 if self._at_delimiter(end + 2) else 4
+        self._buffer = self._buffer[end:]
         headers: dict[str, str] = {}
         for line in lines:
             field = _FIELD.fullmatch(line)
