@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from pyramid.response import Response
@@ -46,7 +46,7 @@ def cannot(error: CannotRender) -> Refused:
 
 def retrieve_study(request: Any) -> Response:
     """Answer a study or a series: all its instances."""
-    offer = _instance_offer(request, single=False)
+    offer = _choose_for_several(request)
     here = request.matchdict
     place = instances.locate(request.dbsession, here["study"], here.get("series"))
     if place is None:
@@ -57,14 +57,14 @@ def retrieve_study(request: Any) -> Response:
 def retrieve_instance(request: Any) -> Response:
     """Answer an instance."""
     here = request.matchdict
-    offer = _instance_offer(request, single=True)
+    found = frames.find_instance(request)
+    offer = _choose_for_one(request, found.facts.syntax)
     if offer.media_type == ZIP:
         place = instances.locate(request.dbsession, here["study"], here["series"], here["instance"])
         if place is None:
             raise nothing_here()
         return _several(request, place, offer)
-    found = frames.find_instance(request)
-    syntax = _wanted_syntax(offer, found.facts.syntax)
+    syntax = offer.parameters["transfer-syntax"]
     etag = etag_of(found.sha256, "instance", str(offer), syntax)
     if etag in request.if_none_match:
         return unchanged(etag, FOR_EVER)
@@ -86,36 +86,36 @@ def retrieve_instance(request: Any) -> Response:
     return cached(response, etag, FOR_EVER)
 
 
-def _instance_offer(request: Any, *, single: bool) -> Offer:
-    """Choose how instances are sent. As stored comes first: what asks for no transfer syntax gets what is there."""
-    offers = []
-    for media_type, parameters in ((MULTIPART, {"type": DICOM}), *(((DICOM, {}),) if single else ())):
-        offers.append(Offer(media_type, parameters))
-        offers.append(Offer(media_type, {**parameters, "transfer-syntax": EXPLICIT_LITTLE}))
-    offers.append(Offer(ZIP))
-    wanted = [media_range.parameters.get("transfer-syntax") for media_range in accepted(request)]
+def _offers(media_type: str, parameters: dict[str, str], syntaxes: Iterable[str]) -> list[Offer]:
+    return [Offer(media_type, {**parameters, "transfer-syntax": syntax}) for syntax in dict.fromkeys(syntaxes)]
+
+
+def _choose_for_one(request: Any, stored: str) -> Offer:
+    """Choose how an instance is sent. As stored comes first: who asks for no transfer syntax gets what is there."""
+    offers = [*_offers(MULTIPART, {"type": DICOM}, (stored, EXPLICIT_LITTLE)), *_offers(DICOM, {}, (stored, EXPLICIT_LITTLE)), Offer(ZIP)]
+    return choose(request, offers)
+
+
+def _choose_for_several(request: Any) -> Offer:
+    """Choose how instances are sent that may be stored in different transfer syntaxes; ``*`` stands for these."""
     try:
-        offer = choose(request, offers)
-    except NotAcceptable as error:
-        raise NotAcceptable(f"{error.message} Instances are given as they are stored (transfer-syntax=*) or in {EXPLICIT_LITTLE}.") from None
-    if "transfer-syntax" not in offer.parameters and offer.media_type != ZIP and all(syntax is not None and syntax != "*" for syntax in wanted):
-        # All ranges name one transfer syntax: it is up to each instance whether it is stored in it.
-        named = frozenset(syntax for syntax in wanted if syntax is not None)
-        return offer._replace(parameters={**offer.parameters, "named": ",".join(sorted(named))})
-    return offer
+        return choose(request, [*_offers(MULTIPART, {"type": DICOM}, ("*", EXPLICIT_LITTLE)), Offer(ZIP)])
+    except NotAcceptable:
+        # It is up to each instance whether it is stored in what is named.
+        named = [media_range.parameters["transfer-syntax"] for media_range in accepted(request) if "transfer-syntax" in media_range.parameters]
+        if not named:
+            raise
+        return choose(request, _offers(MULTIPART, {"type": DICOM}, named))
 
 
-def _wanted_syntax(offer: Offer, stored: str) -> str:
+def _syntax_for(offer: Offer, stored: str) -> str:
     """Tell in which transfer syntax an instance is sent. Raises NotAcceptable."""
-    asked = offer.parameters.get("transfer-syntax")
-    if asked is not None:
-        return asked
-    named = offer.parameters.get("named")
-    if named is None or stored in named.split(","):
+    asked = offer.parameters["transfer-syntax"]
+    if asked in ("*", stored):
         return stored
-    if EXPLICIT_LITTLE in named.split(","):
-        return EXPLICIT_LITTLE
-    raise NotAcceptable(f"This instance is given as it is stored ({stored or 'without a transfer syntax'}) or in {EXPLICIT_LITTLE}.")
+    if asked == EXPLICIT_LITTLE:
+        return asked
+    raise NotAcceptable(f"Instances are given as they are stored (transfer-syntax=*), or in {EXPLICIT_LITTLE}; one of these is stored in another one.")
 
 
 def _instance_pieces(renderer: Renderer, file: FileRange, stored: str, syntax: str) -> tuple[Iterator[bytes], int]:
@@ -150,7 +150,7 @@ def _several(request: Any, place: instances.Place, offer: Offer) -> Response:
     except CannotRender as error:
         raise cannot(error) from None
     response = Response(app_iter=made)
-    response.headers["Content-Type"] = multipart.content_type(DICOM, boundary, offer.parameters.get("transfer-syntax", ""))
+    response.headers["Content-Type"] = multipart.content_type(DICOM, boundary)
     return cached(response, etag, ASK_AGAIN)
 
 
@@ -161,7 +161,7 @@ def _instance_parts(
         facts = frames.read_facts(dbsession, [one.header_key for one in block])
         for one in block:
             stored = facts.get(one.header_key, frames.Facts()).syntax
-            syntax = _wanted_syntax(offer, stored)
+            syntax = _syntax_for(offer, stored)
             pieces, _ = _instance_pieces(renderer, one.locate(storage), stored, syntax)
             location = uris.resource_url(base, one.study_uid, one.series_uid, one.sop_uid)
             yield multipart.Part(multipart.part_type(DICOM, syntax), pieces, location)

@@ -96,10 +96,10 @@ def _look(asked: Mapping[str, str], found: Found, kind: str) -> Look:
     viewport = None
     region = _region(asked["region"], found) if "region" in asked else None
     if "rows" in asked or "columns" in asked or region:
-        # One of both alone is the limit in one direction.
-        largest = LARGEST_VIEWPORT
-        width = _whole(asked, "columns", min(largest, found.facts.columns) if region and "rows" not in asked else largest, largest)
-        height = _whole(asked, "rows", min(largest, found.facts.rows) if region and "columns" not in asked else largest, largest)
+        # One of both alone is the limit in one direction; a region alone keeps its size.
+        sized = "rows" in asked or "columns" in asked
+        width = _whole(asked, "columns", LARGEST_VIEWPORT if sized or not region else int(region.width), LARGEST_VIEWPORT)
+        height = _whole(asked, "rows", LARGEST_VIEWPORT if sized or not region else int(region.height), LARGEST_VIEWPORT)
         viewport = Viewport(width, height, region)
     return Look(kind, window, viewport, _whole(asked, "imageQuality", 90, 100))
 

@@ -16,7 +16,18 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from dicomweb.imports import Importer
 from tests import dicom_files
-from tests.functional.rs_data import LITTLE, OCTETS, address, get, import_files, parts, reads, report, sample, statements
+from tests.functional.rs_data import (
+    LITTLE,
+    OCTETS,
+    address,
+    get,
+    import_files,
+    parts,
+    reads,
+    report,
+    sample,
+    statements,
+)
 
 STORED = OCTETS + "; transfer-syntax=*"
 FILES = {
@@ -184,7 +195,7 @@ class TestBulkData:
             answer = get(api, url.removeprefix("http://localhost:80").removeprefix("http://localhost"))
             assert (answer.status_int, answer.body) == (200, expected[path]), path
             assert answer.headers["Content-Type"] == "application/octet-stream"
-            ((head, content),) = parts(get(api, "/" + url.split("/", 3)[3], OCTETS))
+            ((_, content),) = parts(get(api, "/" + url.split("/", 3)[3], OCTETS))
             assert content == expected[path]
 
     def test_ranges_of_it_are_given(self, api: Any, importer: Importer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
