@@ -140,22 +140,29 @@ def _instance(place: Place, row: Any) -> Instance:
     )  # fmt: skip
 
 
-def shadowed_keys(dbsession: Session) -> frozenset[int]:
-    """Give the header keys of all images before which another one with the same SOPInstanceUID came into the same series.
-
-    Each of them has the outcome conflict, and there are few: they are found by the batches that have any.
-    """
+def _select_shadowed() -> sa.Select[Any]:
     first = aliased(Image)
     is_same = sa.and_(first.sop_instance_uid == Image.sop_instance_uid, first.series_id == Image.series_id)
     earlier = sa.select(first.id).where(is_same, first.version < Image.version, first.status == "DONE").exists()
-    found = (
+    return (
         sa.select(Image.header_key)
         .select_from(Batch)
         .join(Outcome, sa.and_(Outcome.batch_id == Batch.id, Outcome.kind == "conflict"))
         .join(Image, Image.id == Outcome.image_id)
         .where(Batch.error_count > 0, Image.header_key.is_not(None), earlier)
     )
-    return frozenset(key for key in dbsession.scalars(found) if key is not None)
+
+
+# Made once: to put it together takes longer than to answer it.
+_SHADOWED = _select_shadowed()
+
+
+def shadowed_keys(dbsession: Session) -> frozenset[int]:
+    """Give the header keys of all images before which another one with the same SOPInstanceUID came into the same series.
+
+    Each of them has the outcome conflict, and there are few: they are found by the batches that have any.
+    """
+    return frozenset(key for key in dbsession.scalars(_SHADOWED) if key is not None)
 
 
 def is_text(uid: str) -> bool:

@@ -22,18 +22,16 @@ from dicomweb.index.dialect import dialect_of
 from dicomweb.models import GroupSeries, Image, Series, Study
 from dicomweb.rs import attributes, uris, xml
 from dicomweb.rs.errors import Refused
-from dicomweb.rs.instances import is_text, shadowed_keys
+from dicomweb.rs.instances import shadowed_keys
+from dicomweb.rs.listing import read_rows
 from dicomweb.rs.matching import MOST_RESULTS, Key, Question, read_question
 from dicomweb.rs.negotiation import MULTIPART, Offer, choose
+from dicomweb.rs.selections import Selection, Whole, select
 from dicomweb.rs.transactions import Parameter, Transaction
-from dicomweb.search.finding import count_found, ids_of_level
-from dicomweb.search.firsts import first_images
 from dicomweb.security import Permission
 
 JSON = "application/dicom+json"
 OFFERS = (Offer(JSON), Offer("application/json"), Offer(MULTIPART, {"type": "application/dicom+xml"}))
-# Up to here a page of instances is found by walking from the first one; further on all keys are put in order.
-_NEAR = 20_000
 _MARKED = b'"BulkDataURI":' + orjson.dumps(index.MARK)[:-1]
 _PARENTS = {"study": (), "series": ("study",), "image": ("study", "series")}
 
@@ -90,12 +88,14 @@ def find_rows(
     parameters: as ``matching.read_question`` takes them. levels: whose attributes are given. base: of the addresses in the results.
     """
     question = read_question(dbsession, parameters)
-    expression = _expression(dbsession, question.expression, study_uid, series_uid)
-    ids, more = _ids(dbsession, expression, level, question.limit, question.offset)
-    rows = _rows(dbsession, expression, level, levels, ids, question, base)
+    shadowed = shadowed_keys(dbsession)
+    selected = select(dbsession, question.expression, study_uid, series_uid, shadowed)
+    # One more than is wanted tells whether more follow.
+    ids = selected.ids(level, question.limit + 1, question.offset) if question.limit else []
+    rows = _rows(dbsession, selected, level, levels, ids[: question.limit], question, base, shadowed)
     warnings = list(question.warnings)
-    if more:
-        remaining = count_found(dbsession, expression, level) - question.offset - len(ids)
+    if len(ids) > question.limit:
+        remaining = selected.count(level) - question.offset - question.limit
         warnings.append(f"There are {remaining} additional results that can be requested")
     return rows, warnings
 
@@ -109,60 +109,28 @@ def _response(offer: Offer, rows: Sequence[bytes]) -> Response:
     return Response(app_iter=xml.parts(rows), headerlist=[("Content-Type", xml.CONTENT_TYPE)])
 
 
-def _expression(dbsession: Session, asked: index.Expression, study_uid: str | None, series_uid: str | None) -> index.Expression:
-    """Limit what is asked for to a study or series, and to what can be addressed."""
-    operands = [] if asked == index.everything() else [asked]
-    if study_uid is not None:
-        if not (is_text(study_uid) and (series_uid is None or is_text(series_uid))):
-            return index.Or(())
-        within = sa.select(Series.id).join(Study, Study.id == Series.study_key).where(Study.study_instance_uid == study_uid)
-        operands.append(index.OfSeries(within if series_uid is None else within.where(Series.series_instance_uid == series_uid)))
-    if shadowed := shadowed_keys(dbsession):
-        operands.append(index.Not(index.OfImages(sa.select(Image.header_key).where(dialect_of(dbsession).within(Image.header_key, shadowed)))))
-    nameless = sa.select(Series.id).join(Study, Study.id == Series.study_key).where(sa.or_(Study.study_instance_uid == "", Series.series_instance_uid == ""))
-    if dbsession.scalar(nameless.limit(1)) is not None:
-        # What has no UID has no address.
-        operands.append(index.Not(index.OfSeries(nameless)))
-    return operands[0] if len(operands) == 1 else index.And(tuple(operands))
-
-
-def _ids(dbsession: Session, expression: index.Expression, level: str, limit: int, offset: int) -> tuple[list[int], bool]:
-    """Give the ids of a page (header keys of images), and whether more follow."""
-    if limit == 0:
-        return [], False
-    end = offset + limit + 1
-    if level == "image":
-        if end <= _NEAR:
-            found = index.page(dbsession, expression, limit=end)[offset:]
-        else:
-            keys = index.select_keys(dbsession, expression).subquery()
-            found = list(dbsession.scalars(sa.select(keys.c.key).order_by(keys.c.key).offset(offset).limit(limit + 1)))
-    else:
-        ids = (_all_ids(level) if expression == index.everything() else ids_of_level(dbsession, expression, level)).subquery()
-        found = list(dbsession.scalars(sa.select(ids.c.id).order_by(ids.c.id).offset(offset).limit(limit + 1)))
-    return found[:limit], len(found) > limit
-
-
-def _all_ids(level: str) -> sa.Select[Any]:
-    """Select all series or studies that have images."""
-    held = sa.exists().where(GroupSeries.series_id == Series.id)
-    if level == "series":
-        return sa.select(Series.id.label("id")).where(held)
-    return sa.select(Study.id.label("id")).where(sa.exists().where(Series.study_key == Study.id, held.correlate(Series)))
-
-
 def _rows(
-    dbsession: Session, expression: index.Expression, level: str, levels: Sequence[str], ids: Sequence[int], question: Question, base: str
+    dbsession: Session,
+    selected: Selection,
+    level: str,
+    levels: Sequence[str],
+    ids: Sequence[int],
+    question: Question,
+    base: str,
+    shadowed: Collection[int],
 ) -> list[bytes]:
     """Make the DICOM JSON objects of rows, in their order; what was removed meanwhile is left out."""
     if not ids:
         return []
     identities = _identities(dbsession, level, ids)
-    firsts = {key: key for key in ids} if level == "image" else {id_: key for id_, (key, _) in first_images(dbsession, expression, level, ids).items()}
+    firsts = {key: key for key in ids} if level == "image" else selected.firsts(level, ids)
     known = [id_ for id_ in ids if id_ in identities and id_ in firsts]
-    read = _read_all if question.everything and level == "image" else _read_some
-    values = read(dbsession, [firsts[id_] for id_ in known], level, levels, question)
-    counts = _Counts(dbsession, levels, [identities[id_] for id_ in known])
+    wanted = {id_: firsts[id_] for id_ in known}
+    if question.everything and level == "image":
+        values = _read_all(dbsession, wanted.values(), levels)
+    else:
+        values = _read_some(dbsession, wanted, level, levels, question, in_rows=level != "image" and isinstance(selected, Whole))
+    counts = _Counts(dbsession, levels, [identities[id_] for id_ in known], shadowed)
     rows = []
     for id_ in known:
         elements = values.get(firsts[id_])
@@ -202,8 +170,13 @@ def _identities(dbsession: Session, level: str, ids: Sequence[int]) -> dict[int,
     }
 
 
-def _read_some(dbsession: Session, keys: Collection[int], level: str, levels: Sequence[str], question: Question) -> dict[int, Elements]:
-    """Read the attributes of a level and those that were asked for, of the first image of each row."""
+def _read_some(
+    dbsession: Session, firsts: Mapping[int, int], level: str, levels: Sequence[str], question: Question, *, in_rows: bool
+) -> dict[int, Elements]:
+    """Read the attributes of a level and those that were asked for, of the first image of each row.
+
+    in_rows: the rows of studies and series may say it.
+    """
     tags = {tag for one in levels for tag in (*attributes.REQUIRED[one], *attributes.OPTIONAL[one])}
     if question.everything:
         tags.update(tag for one in (*_PARENTS[level], level) for tag in attributes.ALL[one])
@@ -218,7 +191,10 @@ def _read_some(dbsession: Session, keys: Collection[int], level: str, levels: Se
     groups = {group for group, _, _ in creators}
     empty = {tag: attributes.EMPTY[tag] for one in levels for tag in attributes.REQUIRED[one]}
     values: dict[int, Elements] = {}
-    for group in index.read_elements(dbsession, keys, tags, groups):
+    if in_rows and not creators:
+        values = {key: empty | elements for key, elements in read_rows(dbsession, level, firsts, tags).items()}
+    others = [key for key in firsts.values() if key not in values]
+    for group in index.read_elements(dbsession, others, tags, groups) if others else ():
         shared = empty | {tag: orjson.dumps(element) for tag, element in group.shared.items()}
         for ordinal in group.ordinals:
             elements = shared | {tag: cells[ordinal] for tag, cells in group.varying.items() if cells[ordinal]}
@@ -256,7 +232,7 @@ def _without_strangers(elements: Elements, tags: Collection[str], creators: Coll
     return kept
 
 
-def _read_all(dbsession: Session, keys: Collection[int], level: str, levels: Sequence[str], question: Question) -> dict[int, Elements]:
+def _read_all(dbsession: Session, keys: Collection[int], levels: Sequence[str]) -> dict[int, Elements]:
     """Read all elements of images."""
     headers = index.read_headers(dbsession, keys, bulk_prefix=lambda key: orjson.dumps(index.MARK)[1:-1])
     metas = index.read_meta(dbsession, keys)
@@ -273,7 +249,7 @@ def _read_all(dbsession: Session, keys: Collection[int], level: str, levels: Seq
 class _Counts:
     """How much the studies and series of some rows hold, read in two statements."""
 
-    def __init__(self, dbsession: Session, levels: Sequence[str], identities: Sequence[Identity]) -> None:
+    def __init__(self, dbsession: Session, levels: Sequence[str], identities: Sequence[Identity], hidden: Collection[int]) -> None:
         self.series: dict[int, int] = defaultdict(int)
         self.instances: dict[int, int] = defaultdict(int)
         self.of_series: dict[int, int] = defaultdict(int)
@@ -285,7 +261,7 @@ class _Counts:
             which = within(Series.study_key, list({identity.study_id for identity in identities}))
         else:
             which = within(Series.id, list({identity.series_id for identity in identities}))
-        shadowed = self._shadowed(dbsession)
+        shadowed = self._shadowed(dbsession, hidden)
         held = (
             sa.select(Series.study_key, Series.id, Series.modality, sa.func.sum(GroupSeries.images))
             .join(GroupSeries, GroupSeries.series_id == Series.id)
@@ -301,8 +277,7 @@ class _Counts:
                 self.modalities[study_id].add(modality)
 
     @staticmethod
-    def _shadowed(dbsession: Session) -> Mapping[int, int]:
-        keys = shadowed_keys(dbsession)
+    def _shadowed(dbsession: Session, keys: Collection[int]) -> Mapping[int, int]:
         if not keys:
             return {}
         hidden = sa.select(Image.series_id, sa.func.count()).where(dialect_of(dbsession).within(Image.header_key, keys)).group_by(Image.series_id)
