@@ -26,6 +26,7 @@ from dicomweb.rs.instances import shadowed_keys
 from dicomweb.rs.listing import read_rows
 from dicomweb.rs.matching import MOST_RESULTS, Key, Question, read_question
 from dicomweb.rs.negotiation import MULTIPART, Offer, choose
+from dicomweb.rs.quality import studies_of_several_patients
 from dicomweb.rs.selections import Selection, Whole, select
 from dicomweb.rs.transactions import Parameter, Transaction
 from dicomweb.security import Permission
@@ -97,6 +98,8 @@ def find_rows(
     if len(ids) > question.limit:
         remaining = selected.count(level) - question.offset - question.limit
         warnings.append(f"There are {remaining} additional results that can be requested")
+    if level == "study" and (mixed := len(studies_of_several_patients(dbsession, ids[: question.limit]))):
+        warnings.append(f"{mixed} of these studies {'has' if mixed == 1 else 'have'} images of several patients; the first of them is told")
     return rows, warnings
 
 

@@ -196,6 +196,39 @@ def test_an_image_in_conflict_is_no_second_instance(get: Get, engine: sa.Engine)
     assert uids.count(dicom_files.uid("instance", "one/0")) == 2
 
 
+def test_a_study_of_two_patients_is_one_study_with_a_note(get: Get, importer: Importer, tmp_path: Path) -> None:
+    study = dicom_files.uid("study", "twice")
+    # Large series have a group of the index each, small ones share one.
+    for folder, images in (("large", 9), ("small", 2)):
+        for patient in ("P1", "P2"):
+            seed = f"{folder} {patient}"
+            dicom_files.write_series(tmp_path / folder / patient, images=images, seed=seed, PatientID=patient, StudyInstanceUID=f"{study}.{images}")
+        dicom_files.write_series(tmp_path / folder / "other", images=images, seed=f"{folder} other", PatientID="P3")
+        api_data.import_folder(importer, tmp_path / folder)
+    assert len(get("/studies").json) == 4
+    for images in (9, 2):
+        for question, patient in ((f"StudyInstanceUID={study}.{images}", "P1"), (f"StudyInstanceUID={study}.{images}&PatientID=P2", "P2")):
+            answer = get(f"/studies?{question}")
+            (row,) = answer.json
+            assert (value(row, "00100020"), value(row, "00201206"), value(row, "00201208")) == (patient, 2, 2 * images)
+            assert answer.headers["Warning"] == f'299 http://localhost{PREFIX}: "1 of these studies has images of several patients; the first of them is told"'
+    assert "Warning" not in get("/studies?PatientID=P3").headers
+
+
+def test_lists_say_the_same_as_searches_that_find_everything(get: Get, imported: int, importer: Importer, tmp_path: Path) -> None:
+    del imported
+    write_special(tmp_path / "special")
+    api_data.import_folder(importer, tmp_path / "special")
+    # The one is read from the rows of studies and series, the other from the documents of the index.
+    fields = "StudyDescription,SeriesDescription,SeriesDate"
+    for resource in ("studies", "series", f"studies/{SHARED}/series"):
+        listed = get(f"/{resource}?includefield={fields}").json
+        assert len(listed) > 1
+        assert get(f"/{resource}?includefield={fields}&StudyInstanceUID=1.*").json == listed
+    for resource in ("instances", f"studies/{SHARED}/instances"):
+        assert get(f"/{resource}?SOPInstanceUID=1.*").json == get(f"/{resource}").json
+
+
 @pytest.mark.usefixtures("imported")
 def test_what_is_asked_for_is_given_too(get: Get) -> None:
     one = f"/instances?SOPInstanceUID={dicom_files.uid('instance', 'one/1')}"
