@@ -172,9 +172,8 @@ class Parser(HTTPRequestParser):
 
     def _refuse(self, refusal: Refusal) -> None:
         self.error = refusal
-        left = PASSED_OVER_BYTES if self.chunked else self.content_length
         # Who waits to be told to go on has not sent anything yet.
-        self.completed = self.completed or self.expect_continue or left > PASSED_OVER_BYTES
+        self.completed = self.expect_continue or self.content_length > PASSED_OVER_BYTES
         self.expect_continue = False
         self.body_rcv.buf = _Nowhere()
         self.adj = copy.copy(self.adj)
@@ -190,6 +189,12 @@ def channel_class(doorman: Doorman) -> type[HTTPChannel]:
         def __init__(self, server: Any, sock: Any, addr: Any, adj: Any, map: Any = None) -> None:
             super().__init__(server, sock, addr, adj, map=map)
             self.parser_class = functools.partial(Parser, doorman=doorman, address=str(addr[0]))
+
+        def handle_close(self) -> None:
+            """End the connection, and give back what was received of a request that has no end."""
+            if self.request is not None:
+                self.request.close()
+            super().handle_close()
 
     return Channel
 

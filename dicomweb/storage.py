@@ -94,14 +94,18 @@ class Storage:
 
     def write_pack(self, batch_id: int, job_id: int, attempt: int) -> PackWriter:
         """Begin the pack of one attempt of a job, removing what earlier attempts of it left behind."""
-        self.remove_left(batch_id, job_id)
+        self.remove_left(batch_id, job_id, attempt)
         return PackWriter(self, f"{batch_id}/{job_id}-{attempt}.pack")
 
-    def remove_left(self, batch_id: int, job_id: int) -> None:
-        """Remove the packs that attempts of an unfinished job left behind when their worker died."""
+    def remove_left(self, batch_id: int, job_id: int, attempt: int) -> None:
+        """Remove the packs that attempts of an unfinished job left behind, up to this attempt.
+
+        Not those of later ones: whoever lost his lease long ago and does not know it must not remove what another stored.
+        """
         folder = self.root / str(batch_id)
         for left in folder.glob(f"{job_id}-*.pack"):
-            left.unlink(missing_ok=True)
+            if int(left.stem.rpartition("-")[2]) <= attempt:
+                left.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             folder.rmdir()
 

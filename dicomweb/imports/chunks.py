@@ -84,7 +84,7 @@ def import_begun_chunk(importer: Importer, job: Job) -> Chunk | None:
             .where(Image.batch_id == batch.id, Image.id.between(first, last), Image.status != "DONE")
             .order_by(Image.id)
         ).all()
-    importer.storage.remove_left(batch.id, job.id)
+    importer.storage.remove_left(batch.id, job.id, job.attempts)
     if job.attempts > _SPLIT_AFTER and _split(importer, job, [image for image, _ in rows]):
         return None
     pack = importer.storage.write_pack(batch.id, job.id, job.attempts)
