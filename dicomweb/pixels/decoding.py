@@ -286,7 +286,8 @@ def _read(file: io.BufferedReader[Any]) -> tuple[Dataset, UID, int | None, str, 
         return ds, syntax, file.tell(), "", None, 0
     group, element = struct.unpack(order + "HH", head[:4])
     vr = None
-    if syntax.is_implicit_VR:
+    # Some writers say explicit and write implicit.
+    if syntax.is_implicit_VR or not head[4:6].isalpha():
         (length,) = struct.unpack(order + "L", head[4:])
     else:
         vr = head[4:6].decode("iso8859")

@@ -20,10 +20,10 @@ from dicomweb.models import GROUP_SIZE, Batch, Image, Pack, Series, Study
 from dicomweb.pixels import Frame, Place, Renderer, place_of
 from dicomweb.pixels.places import offset_table
 from dicomweb.rs.errors import Refused, nothing_here
-from dicomweb.rs.instances import is_text
+from dicomweb.rs.instances import Instance, is_text
 from dicomweb.storage import BytesMissing, FileRange, Storage
 
-IMPLICIT_LITTLE, EXPLICIT_LITTLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"
 OCTETS = "application/octet-stream"
 _JPEG = "1.2.840.10008.1.2.4."
 RLE = "1.2.840.10008.1.2.5"
@@ -192,10 +192,9 @@ def _value(name: str, element: dict[str, Any]) -> Any:
         return None
 
 
-def has_frames(found: Found) -> bool:
-    """Tell whether an instance has frames at all, as far as its header says."""
-    facts = found.facts
-    return facts.rows > 0 and facts.columns > 0 and facts.bits > 0 and (found.pixel_offset is not None or facts.syntax == "1.2.840.10008.1.2.1.99")
+def has_frames(one: Found | Instance, facts: Facts) -> bool:
+    """Tell whether an instance has frames at all, as far as its header says. Of a deflated file nothing tells where they are."""
+    return facts.rows > 0 and facts.columns > 0 and facts.bits > 0 and (one.pixel_offset is not None or facts.syntax == DEFLATED)
 
 
 def passes(facts: Facts) -> bool:

@@ -94,7 +94,7 @@ def require_image(found: frames.Found) -> None:
     """Refuse what has no picture: reports, presentation states, structures, documents, waveforms."""
     if frames.is_video(found.facts.syntax):
         raise Refused(406, "This instance is a video, of which no picture can be made here.")
-    if not frames.has_frames(found):
+    if not frames.has_frames(found, found.facts):
         raise Refused(406, "This instance is no image, so there is no picture of it.")
 
 
@@ -149,7 +149,7 @@ def _of_several(request: Any, look: Look, *, alone: bool = False) -> Response:
 def _pictured(dbsession: Session, block: list[instances.Instance]) -> list[tuple[instances.Instance, frames.Facts]]:
     facts = frames.read_facts(dbsession, [one.header_key for one in block])
     known = [(one, facts.get(one.header_key, frames.Facts())) for one in block]
-    return [(one, fact) for one, fact in known if fact.rows > 0 and fact.bits > 0 and one.pixel_offset is not None and not frames.is_video(fact.syntax)]
+    return [(one, fact) for one, fact in known if frames.has_frames(one, fact) and not frames.is_video(fact.syntax)]
 
 
 def _representative(dbsession: Session, place: instances.Place, storage: Storage) -> Frame | None:

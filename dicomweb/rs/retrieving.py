@@ -180,7 +180,7 @@ def retrieve_frames(request: Any) -> Response:
     """Answer ``frames/{list}``: one part a frame, in the order that was asked for."""
     numbers = frame_numbers(request.matchdict["frames"])
     found = frames.find_instance(request)
-    if not frames.has_frames(found):
+    if not frames.has_frames(found, found.facts):
         raise Refused(404, "This instance has no frames: it is no image.")
     if max(numbers) > found.facts.frames:
         raise Refused(404, f"This instance has {found.facts.frames:,} frames.")
@@ -190,7 +190,7 @@ def retrieve_frames(request: Any) -> Response:
 def retrieve_pixel_data(request: Any) -> Response:
     """Answer ``pixeldata`` of an instance: all its frames."""
     found = frames.find_instance(request)
-    if not frames.has_frames(found):
+    if not frames.has_frames(found, found.facts):
         raise Refused(404, "This instance has no pixel data: it is no image.")
     return _frames(request, found, range(1, max(1, found.facts.frames) + 1))
 

@@ -42,8 +42,8 @@ def retrieve_by_uri(request: Any) -> Response:
     wanted = [part.partition(";")[0].strip().lower() for part in asked.get("contentType", "").split(",") if part.strip()]
     if not wanted:
         # Without a picture there is only the file itself.
-        wanted = [JPEG] if frames.has_frames(found) and not frames.is_video(found.facts.syntax) else [DICOM]
-    known = {JPEG: JPEG, PNG: PNG, DICOM: DICOM, "*/*": _DEFAULT[0] if frames.has_frames(found) else DICOM, "image/*": JPEG, "application/*": DICOM}
+        wanted = [JPEG] if frames.has_frames(found, found.facts) and not frames.is_video(found.facts.syntax) else [DICOM]
+    known = {JPEG: JPEG, PNG: PNG, DICOM: DICOM, "*/*": _DEFAULT[0] if frames.has_frames(found, found.facts) else DICOM, "image/*": JPEG, "application/*": DICOM}
     chosen = next((known[one] for one in wanted if one in known), None)
     if chosen is None:
         raise NotAcceptable("contentType may be image/jpeg, image/png or application/dicom.")

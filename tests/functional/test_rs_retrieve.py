@@ -83,7 +83,7 @@ class TestSeveral:
 
 class TestOne:
     def test_it_is_byte_for_byte_what_was_stored(self, api: Any, importer: Importer, tmp_path: Path, pydicom_files: tuple[Path, ...]) -> None:
-        names = ("MR_small_RLE.dcm", "image_dfl.dcm", "JPEG2000.dcm", "rtplan.dcm", "CT_small.dcm", "SC_rgb_expb.dcm")
+        names = ("MR_small_RLE.dcm", "image_dfl.dcm", "JPEG2000.dcm", "rtplan.dcm", "CT_small.dcm", "rtdose_expb.dcm")
         paths = [sample(pydicom_files, name) for name in names]
         for path, ds in zip(paths, import_files(importer, tmp_path / "in", *paths), strict=True):
             answer = get(api, address(ds), DICOM + "; transfer-syntax=*")

@@ -26,12 +26,13 @@ from dicomweb.pixels.serving import answer
 from tests import dicom_files
 
 Array = np.ndarray[Any, np.dtype[Any]]
-# Where pydicom gives no pixels we do: it does not let GDCM decode 12 bits. Their values are held against DCMTK's below.
-ONLY_WE = {"JPEG-lossy.dcm", "JPGExtended.dcm"}
+# Where pydicom gives no pixels we do: it does not let GDCM decode 12 bits, whose values are held against DCMTK's below; and it takes
+# the last one, which says explicit VR and is implicit, for something else when it reads a file frame by frame.
+ONLY_WE = {"JPEG-lossy.dcm", "JPGExtended.dcm", "SC_rgb_jpeg.dcm"}
 # What nobody decodes: pixel data that is cut off or missing, or no JPEG 2000 at all.
-NOBODY = {"MR_truncated.dcm", "SC_rgb_jpeg.dcm", "JPEG2000-embedded-sequence-delimiter.dcm", "badVR.dcm"}
-# Pixel data without Rows, and a file without any UID of its own.
-INCOMPLETE = {"meta_missing_tsyntax.dcm", "nested_priv_SQ.dcm", "empty_charset_LEI.dcm"}
+NOBODY = {"MR_truncated.dcm", "JPEG2000-embedded-sequence-delimiter.dcm", "badVR.dcm"}
+# Pixel data without Rows, a file without any UID of its own, and elements in implicit VR that pydicom does not write in explicit VR.
+INCOMPLETE = {"SC_rgb_jpeg.dcm", "meta_missing_tsyntax.dcm", "nested_priv_SQ.dcm", "empty_charset_LEI.dcm"}
 FRAMES_OF_ONE_FILE = 30
 
 
@@ -40,7 +41,10 @@ def whole(path: Path, number: int = 1) -> Frame:
 
 
 def decode(frame: Frame) -> Plain:
-    told, data = answer({"what": "decode", "frame": [str(frame.path).encode().hex(), *frame[1:]]})
+    with warnings.catch_warnings():
+        # As in the child.
+        warnings.simplefilter("ignore")
+        told, data = answer({"what": "decode", "frame": [str(frame.path).encode().hex(), *frame[1:]]})
     return Plain(data, **told)
 
 
@@ -82,7 +86,7 @@ def check_frames(path: Path) -> int:
         expected = pixels_of(path, min(FRAMES_OF_ONE_FILE, int(ds.get("NumberOfFrames", 1) or 1)))
     except Exception:  # noqa: BLE001  Whatever pydicom raises: it gives no pixels.
         if path.name in ONLY_WE:
-            assert decode(whole(path)).bits == 16
+            assert decode(whole(path)).rows == ds.Rows
             return 1
         with pytest.raises(CannotRender):
             decode(whole(path))
