@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from pydicom import dcmread
 from pydicom.filebase import DicomBytesIO
+from webob import Request
 
 from dicomweb.db import work
 from dicomweb.imports import Importer
@@ -106,7 +107,21 @@ def test_the_native_model_says_what_the_json_says(api: api_data.CheckedApp) -> N
         assert [one.attrib["tag"] for one in root] == [tag if tag[:4] != "0019" or tag[4:6] == "00" else f"{tag[:4]}00{tag[6:]}" for tag in header]
 
 
-def test_memory_and_statements_do_not_grow_with_the_images(api: api_data.CheckedApp, importer: Importer, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("imported")
+def test_a_client_that_leaves_early_leaves_no_connection_behind(api: api_data.CheckedApp) -> None:
+    pool = api.app.registry["engine"].pool
+    path = f"{PREFIX}/studies/{STUDY}/metadata"
+    head = api.send("HEAD", path)
+    assert (head.status_int, head.body) == (200, b"")
+    assert pool.checkedout() == 0
+    answer = Request.blank(path, headers=api_data.basic()).get_response(api.app)
+    assert next(iter(answer.app_iter)).startswith(b"[{")
+    assert pool.checkedout() == 1
+    answer.app_iter.close()
+    assert pool.checkedout() == 0
+
+
+def test_statements_do_not_grow_with_the_images(api: api_data.CheckedApp, importer: Importer, tmp_path: Path) -> None:
     counts = []
     for number in (2, 60):
         dicom_files.write_series(tmp_path / str(number), images=number, seed=f"m{number}")

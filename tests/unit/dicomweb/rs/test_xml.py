@@ -65,16 +65,16 @@ def written(elements: dict[str, Any]) -> str:
         (
             "00100010",
             {"vr": "PN", "Value": [{"Alphabetic": "Yamada^Tarou^^Dr", "Ideographic": "山田^太郎"}]},
-            '<DicomAttribute tag="00100010" vr="PN" keyword="PatientName"><PersonName number="1">'
+            ('<DicomAttribute tag="00100010" vr="PN" keyword="PatientName"><PersonName number="1">'
             "<Alphabetic><FamilyName>Yamada</FamilyName><GivenName>Tarou</GivenName><NamePrefix>Dr</NamePrefix></Alphabetic>"
-            "<Ideographic><FamilyName>山田</FamilyName><GivenName>太郎</GivenName></Ideographic></PersonName></DicomAttribute>",
+            "<Ideographic><FamilyName>山田</FamilyName><GivenName>太郎</GivenName></Ideographic></PersonName></DicomAttribute>"),
         ),
         (
             "00400275",
             {"vr": "SQ", "Value": [{"00400009": {"vr": "SH", "Value": ["S"]}}, {}]},
-            '<DicomAttribute tag="00400275" vr="SQ" keyword="RequestAttributesSequence"><Item number="1">'
+            ('<DicomAttribute tag="00400275" vr="SQ" keyword="RequestAttributesSequence"><Item number="1">'
             '<DicomAttribute tag="00400009" vr="SH" keyword="ScheduledProcedureStepID"><Value number="1">S</Value></DicomAttribute>'
-            '</Item><Item number="2"></Item></DicomAttribute>',
+            '</Item><Item number="2"></Item></DicomAttribute>'),
         ),
         ("7FE00010", {"vr": "OW", "BulkDataURI": "http://a/?b&c"}, '<DicomAttribute tag="7FE00010" vr="OW" keyword="PixelData"><BulkData uri="http://a/?b&amp;c"/></DicomAttribute>'),
         ("00420011", {"vr": "OB", "InlineBinary": "AAE="}, '<DicomAttribute tag="00420011" vr="OB" keyword="EncapsulatedDocument"><InlineBinary>AAE=</InlineBinary></DicomAttribute>'),
