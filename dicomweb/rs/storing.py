@@ -26,6 +26,7 @@ from pyramid.response import Response
 from dicomweb import batches, headers, imports, index, jobs
 from dicomweb.imports import Chunk, Delivery, Importer
 from dicomweb.models import Batch, Image, Job, Outcome, Series, Study
+from dicomweb.rs import xml
 from dicomweb.rs.errors import Refused
 from dicomweb.rs.negotiation import Offer, choose, parse_media_type
 from dicomweb.rs.parts import BadBody, blocks_of, read_parts
@@ -44,7 +45,7 @@ INLINE_BYTES = 32 << 20
 SPARE_BYTES = 256 << 20
 
 JSON = Offer("application/dicom+json")
-OFFERS = (JSON, Offer("application/json"))
+OFFERS = (JSON, Offer("application/json"), Offer(xml.MEDIA_TYPE))
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _AS_IT_IS = frozenset({"", "binary", "8bit", "7bit"})
 
@@ -283,7 +284,9 @@ def _answer(request: Any, study: str | None, results: Sequence[Result | None], f
         status = 202
     else:
         status = 200 if stored else 409
-    response = Response(orjson.dumps(answer), status=status, content_type=choose(request, OFFERS).media_type, charset=None)
+    media_type = choose(request, OFFERS).media_type
+    body = xml.document(answer) if media_type == xml.MEDIA_TYPE else orjson.dumps(answer)
+    response = Response(body, status=status, content_type=media_type, charset=None)
     if under_way:
         response.headers["Warning"] = f'299 {request.host} "The import goes on; what is not told of here is not stored yet."'
     return response

@@ -9,6 +9,7 @@ from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pydicom
 import pytest
@@ -117,6 +118,14 @@ def test_a_single_file_needs_no_parts(api: CheckedApp, engine: sa.Engine, settin
     file = dicom_files.image_bytes("a/1")
     assert store(api, file, DICOM).status_int == 200
     assert [bytes_of(engine, settings, image) for image in rows(engine, sa.select(Image))] == [file]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_the_answer_is_xml_when_that_is_asked_for(api: CheckedApp) -> None:
+    answer = store(api, multipart(dicom_files.image_bytes("a/1"), b"no image"), {**MULTIPART, "Accept": "application/dicom+xml"})
+    assert (answer.status_int, answer.content_type) == (202, "application/dicom+xml")
+    found = {element.get("keyword") for element in ElementTree.fromstring(answer.body).iter() if element.get("keyword")}
+    assert {"ReferencedSOPSequence", "ReferencedSOPInstanceUID", "OtherFailuresSequence", "FailureReason", "RetrieveURL"} <= found
 
 
 @pytest.mark.usefixtures("clean")

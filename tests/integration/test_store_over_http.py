@@ -95,6 +95,7 @@ def test_the_body_of_a_stranger_is_never_written_to_the_disk(settings: Settings,
             wrong.close()
         assert spooled() == known
         right.close()
+        wait_for(lambda: spooled() == 0, "what was received of a request without an end is given back")
     assert rows(engine, sa.select(Batch)) == []
 
 
