@@ -98,6 +98,7 @@ def test_the_client_filters_pages_and_asks_for_fields(client: DICOMwebClient, tm
     assert len(client.search_for_studies(fuzzymatching=True, search_filters={"PatientName": "*"})) == len(client.search_for_studies())
     with pytest.raises(HTTPError) as refused:
         client.search_for_studies(search_filters={"StudyDate": "someday"})
+    assert refused.value.response is not None
     assert refused.value.response.status_code == 400
 
 
@@ -119,4 +120,5 @@ def test_the_client_reads_metadata(client: DICOMwebClient, tmp_path: Path) -> No
             assert ds.get("ImagePositionPatient") == files[sop_uid].get("ImagePositionPatient")
     with pytest.raises(HTTPError) as refused:
         client.retrieve_study_metadata("1.2.3.4.5.6")
+    assert refused.value.response is not None
     assert refused.value.response.status_code == 404
