@@ -72,7 +72,7 @@ def _grey(values: Array, ds: Dataset, number: int, window: Window | None) -> Arr
         if high - low < 1 << 16:
             # Every possible value once, instead of every pixel.
             table = grey(np.arange(low, high + 1))
-            return np.take(table, np.subtract(values, low, dtype=np.int32))
+            return np.take(table, np.subtract(values, low, dtype=np.intp), mode="clip")
     shown = np.empty(values.shape, np.uint8)
     for start in range(0, len(values), 256):
         shown[start : start + 256] = grey(values[start : start + 256])

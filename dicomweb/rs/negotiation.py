@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -81,7 +82,13 @@ def accepted(request: Any) -> list[MediaRange]:
         # A plus sign in a query string is a space, and many clients forget to encode it.
         return list(_ranges([_LOST_PLUS.sub("+", value) for value in said]))
     header = request.headers.get("Accept", "").strip()
-    return list(_ranges([header])) if header else [MediaRange("*/*", _NO_PARAMETERS)]
+    return list(_ranges_of(header) if len(header) < 1000 else _ranges([header])) if header else [MediaRange("*/*", _NO_PARAMETERS)]
+
+
+@lru_cache(maxsize=256)
+def _ranges_of(header: str) -> tuple[MediaRange, ...]:
+    # A client sends the same header with each of a thousand frames.
+    return tuple(_ranges([header]))
 
 
 def _quality(ranges: Sequence[MediaRange], offer: Offer) -> float:

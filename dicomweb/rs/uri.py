@@ -38,7 +38,7 @@ def retrieve_by_uri(request: Any) -> Response:
         raise Refused(400, "anonymize is not done here.")
     if asked.get("presentationUID"):
         raise Refused(400, "Presentation states are not applied here.")
-    found = frames.find(request.dbsession, request.registry, asked["studyUID"], asked["seriesUID"], asked["objectUID"])
+    found = frames.find(request, asked["studyUID"], asked["seriesUID"], asked["objectUID"])
     wanted = [part.partition(";")[0].strip().lower() for part in asked.get("contentType", "").split(",") if part.strip()]
     if not wanted:
         # Without a picture there is only the file itself.
