@@ -19,7 +19,7 @@ import transaction
 import zope.sqlalchemy
 from sqlalchemy import Delete, Update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Session
 
 NAMING_CONVENTION = {
     "ix": "ix_%(column_0_N_label)s",
@@ -137,7 +137,7 @@ def make_session(engine: sa.Engine, tm: transaction.TransactionManager, *, read_
     read_only: on SQLite such a session never waits for a writer, and must not write.
     """
     bind = engine.execution_options(read_only=True) if read_only else engine
-    dbsession = sessionmaker(bind, expire_on_commit=False)()
+    dbsession = Session(bind, expire_on_commit=False)
     # Statements that do not go through the unit of work would otherwise be rolled back without a word.
     zope.sqlalchemy.register(dbsession, initial_state="changed", transaction_manager=tm)
     return dbsession

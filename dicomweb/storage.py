@@ -94,14 +94,18 @@ class Storage:
 
     def write_pack(self, batch_id: int, job_id: int, attempt: int) -> PackWriter:
         """Begin the pack of one attempt of a job, removing what earlier attempts of it left behind."""
-        self.remove_left(batch_id, job_id)
+        self.remove_left(batch_id, job_id, attempt)
         return PackWriter(self, f"{batch_id}/{job_id}-{attempt}.pack")
 
-    def remove_left(self, batch_id: int, job_id: int) -> None:
-        """Remove the packs that attempts of an unfinished job left behind when their worker died."""
+    def remove_left(self, batch_id: int, job_id: int, attempt: int) -> None:
+        """Remove the packs that attempts of an unfinished job left behind, up to this attempt.
+
+        Not those of later ones: whoever lost his lease long ago and does not know it must not remove what another stored.
+        """
         folder = self.root / str(batch_id)
         for left in folder.glob(f"{job_id}-*.pack"):
-            left.unlink(missing_ok=True)
+            if int(left.stem.rpartition("-")[2]) <= attempt:
+                left.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             folder.rmdir()
 
@@ -217,7 +221,7 @@ class PackWriter:
             if self._storage.sync:
                 os.fdatasync(self._fd)
         except OSError as error:
-            raise _failure(error) from error
+            raise failure_of(error) from error
         finally:
             os.close(self._fd)
             self._fd = None
@@ -239,7 +243,7 @@ class PackWriter:
             try:
                 self._fd = self._create(path)
             except OSError as error:
-                raise _failure(error) from error
+                raise failure_of(error) from error
         return self._fd
 
     def _create(self, path: Path) -> int:
@@ -270,10 +274,11 @@ def _write(fd: int, data: bytes) -> None:
         while view:
             view = view[os.write(fd, view) :]
     except OSError as error:
-        raise _failure(error) from error
+        raise failure_of(error) from error
 
 
-def _failure(error: OSError) -> StorageFailed:
+def failure_of(error: OSError) -> StorageFailed:
+    """Say what an error of the operating system means for the storage."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StorageFull(f"{CANNOT_STORE}: the disk of the state folder is full.")
     return StorageFailed(f"{CANNOT_STORE} in the state folder: {error.strerror}.")
