@@ -59,7 +59,7 @@ from dicomweb.models import GROUP_SIZE
 # When more groups than this are to be opened, promoted rows are cheaper than columns.
 MANY_GROUPS = 400
 # So many hits are sent to the database again rather than looked for again.
-MOST_KEPT = 50_000
+MOST_KEPT = 500_000
 # How many rows of a field are counted to see where most of its values are.
 _SAMPLE = 200
 

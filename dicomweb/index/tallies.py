@@ -123,6 +123,15 @@ def _prepared(dbsession: Session, asked: Expression | Search, paths: Collection[
     search = search_groups(dbsession, asked)
     wanted = search.dialect.one_of(sql("path"), [bound_path(path) for path in paths]) if paths else sql("FALSE")
     search.add_table("fields", sql("SELECT id FROM field WHERE {wanted}", wanted=wanted))
+    # Most groups hold one series, so that their single hits need not be looked up.
+    search.add_table("part_series", sql("SELECT group_id, min(series_id) AS series_id, count(*) AS number FROM group_series WHERE group_id IN (SELECT id FROM groups WHERE whole = 0) GROUP BY group_id"))
+    search.add_table(
+        "hit_series",
+        sql(
+            "SELECT group_id, series_id FROM part_series WHERE number = 1 UNION SELECT hits.group_id, i.series_id FROM hits "
+            "JOIN image i ON i.header_key = hits.key WHERE hits.group_id IN (SELECT group_id FROM part_series WHERE number > 1)"
+        ),
+    )
     return search
 
 
@@ -150,7 +159,7 @@ def _counted(level: str) -> Sql:
         )
     of_series = (
         sql("SELECT common.label AS label, s.series_id AS series_id FROM common JOIN groups ON groups.id = common.group_id AND groups.whole = 1 JOIN group_series s ON s.group_id = common.group_id"),
-        sql("SELECT common.label, i.series_id FROM common JOIN hits ON hits.group_id = common.group_id JOIN image i ON i.header_key = hits.key"),
+        sql("SELECT common.label, s.series_id FROM common JOIN hit_series s ON s.group_id = common.group_id"),
         sql("SELECT v.label, i.series_id FROM varying v JOIN image i ON i.header_key = v.key"),
     )
     by_series = joined(" UNION ", of_series)
