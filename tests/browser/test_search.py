@@ -84,6 +84,7 @@ class TestCompletion:
 
     def test_escape_closes_and_enter_asks(self, page: Page, address: str, imported: int) -> None:
         page.goto(f"{address}/search")
+        expect(page.get_by_role("combobox", name="Query")).to_be_focused()
         page.keyboard.type("Modality:MR")
         expect(suggestions(page).first).to_be_visible()
         page.keyboard.press("Escape")
@@ -93,12 +94,14 @@ class TestCompletion:
 
     def test_a_click_takes_an_option(self, page: Page, address: str, imported: int) -> None:
         page.goto(f"{address}/search")
+        expect(page.get_by_role("combobox", name="Query")).to_be_focused()
         page.keyboard.type("SliceThi")
         suggestions(page).first.click()
         expect(page.get_by_role("combobox", name="Query")).to_have_value("SliceThickness:")
 
     def test_characters_beyond_the_basic_plane_do_not_shift_the_place(self, page: Page, address: str, imported: int) -> None:
         page.goto(f"{address}/search")
+        expect(page.get_by_role("combobox", name="Query")).to_be_focused()
         page.keyboard.type("😀😀 Modal")
         expect(suggestions(page).first).to_contain_text("Modality")
         page.keyboard.press("Tab")
@@ -271,6 +274,7 @@ class TestTheConsole:
 
     def test_nothing_is_suggested_over_an_answer(self, page: Page, address: str, imported: int) -> None:
         page.goto(f"{address}/console")
+        expect(page.get_by_label("Line")).to_be_focused()
         page.keyboard.type("Modality:MR")
         page.keyboard.press("Enter")
         expect(page.locator(".console-answer")).to_contain_text("2 images")
