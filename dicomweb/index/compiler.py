@@ -338,7 +338,7 @@ class Search:
             case Contains(_, text):
                 zone.append(any_of([sql("c.words IS NULL"), containing(sql("c.words"), fold(text))]))
             case Name():
-                longest = max((fold(part) for part in split_pattern(leaf.run()[0])[0]), key=len)
+                longest = max((fold(part) for part in split_pattern(leaf.compared()[0])[0]), key=len)
                 zone.append(any_of([sql("c.words IS NULL"), containing(sql("c.words"), longest)]))
         return all_of(zone)
 
@@ -543,7 +543,7 @@ def _folded_matches(leaf: Leaf, text: Sql) -> Sql:
             parts, wildcards = split_pattern(pattern)
             return matching(text, [fold(part) for part in parts], wildcards)
         case Name():
-            pattern, of_components = leaf.run()
+            pattern, of_components = leaf.compared()
             parts, wildcards = split_pattern(pattern)
             parts = [fold(part) for part in parts]
             parts[0] = "=" + parts[0]

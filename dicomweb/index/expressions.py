@@ -71,7 +71,7 @@ class Name:
     path: str
     pattern: str
 
-    def run(self) -> tuple[str, bool]:
+    def compared(self) -> tuple[str, bool]:
         """Give the pattern without empty components at its end, and whether it is compared with single components."""
         pattern = self.pattern.rstrip("^")
         return pattern, "^" not in self.pattern and "=" not in pattern
