@@ -21,11 +21,10 @@ import os
 import shutil
 import signal
 import socket
-import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,7 +36,7 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian
 from sqlalchemy.orm import Session
 
-from benchmarks.index import CHUNK, CORPORA, TABLES
+from benchmarks.index import CHUNK, CORPORA, TABLES, median
 from dicomweb import index, query, search
 from dicomweb.db import insert_missing, make_engine, work
 from dicomweb.migrations import upgrade
@@ -48,7 +47,6 @@ from tests.unit.dicomweb.index.filled import PROMOTED
 
 # Studies in one batch.
 BATCH = 10
-REPEATS = 9
 START = datetime(2025, 1, 1, tzinfo=UTC)
 
 
@@ -360,17 +358,6 @@ def own_memory() -> int:
     """Give the bytes of memory that are the process's own: without the pages of the database that SQLite maps."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
     return int(line.split()[1]) * 1024
-
-
-def median(ask: Callable[[], object], times: int = REPEATS) -> float:
-    """Give the median time of a call in milliseconds, after one that warms up."""
-    ask()
-    taken = []
-    for _ in range(times):
-        started = time.perf_counter()
-        ask()
-        taken.append((time.perf_counter() - started) * 1000)
-    return statistics.median(taken)
 
 
 def dicom_file(image: Generated) -> bytes:
