@@ -6,8 +6,10 @@ once a session, on a template that every test copies; so every run tests them.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +51,15 @@ def pydicom_files() -> tuple[Path, ...]:
         *data.glob("test_files/dicomdirtests/**/*"),
     ]
     return tuple(sorted(path for path in files if path.is_file() and path.suffix in (".dcm", "")))
+
+
+@pytest.fixture
+def silent_pydicom() -> Iterator[None]:
+    """pydicom tells about odd files, which are what some tests are for."""
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @pytest.fixture(scope="session")

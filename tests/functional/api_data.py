@@ -7,8 +7,6 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -205,19 +203,3 @@ def write_samples(folder: Path) -> None:
     (folder / "again.dcm").write_bytes(hostile)
     (folder / "broken.dcm").write_bytes(dicom_files.truncated_bytes(seed="broken"))
     (folder / "notes.txt").write_text("not DICOM")
-
-
-@contextmanager
-def statements(engine: sa.Engine) -> Iterator[list[str]]:
-    """Collect the statements an engine runs."""
-    ran: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
-        if not statement.startswith("BEGIN"):
-            ran.append(statement)
-
-    sa.event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield ran
-    finally:
-        sa.event.remove(engine, "before_cursor_execute", note)

@@ -16,6 +16,7 @@ from dicomweb.settings import Settings
 from tests import dicom_files
 from tests.functional import api_data
 from tests.functional.api_data import CheckedApp
+from tests.statements import statements
 
 
 @pytest.fixture
@@ -201,9 +202,9 @@ def test_an_empty_json_object_is_no_body(api: CheckedApp, imported: int) -> None
 
 
 def test_the_list_takes_as_many_statements_for_a_thousand_batches_as_for_one(api: CheckedApp, many: list[str]) -> None:
-    with api_data.statements(api.app.registry["engine"]) as one:
+    with statements(api.app.registry["engine"]) as one:
         api.get("/api/batches?page_size=1&sort=name")
-    with api_data.statements(api.app.registry["engine"]) as all_of_them:
+    with statements(api.app.registry["engine"]) as all_of_them:
         api.get("/api/batches?page_size=1000&sort=name")
     assert len(one) == len(all_of_them) == 2
 

@@ -14,6 +14,7 @@ from dicomweb.settings import Settings
 from tests import dicom_files
 from tests.functional import api_data
 from tests.functional.api_data import CheckedApp
+from tests.statements import statements
 
 
 def image_of(api: CheckedApp, file: str) -> dict[str, object]:
@@ -200,8 +201,8 @@ def test_lists_take_as_many_statements_for_many_rows_as_for_one(api: CheckedApp,
         f"/api/series?batch={imported}",
     ):
         mark = "&" if "?" in path else "?"
-        with api_data.statements(engine) as one:
+        with statements(engine) as one:
             api.get(f"{path}{mark}page_size=1")
-        with api_data.statements(engine) as many:
+        with statements(engine) as many:
             assert len(api.get(f"{path}{mark}page_size=1000").json["results"]) > 1
         assert len(one) == len(many) <= 3

@@ -17,6 +17,7 @@ from dicomweb.settings import Settings
 from tests import dicom_files
 from tests.functional import api_data
 from tests.functional.api_data import CheckedApp
+from tests.statements import statements
 
 
 @pytest.fixture
@@ -143,9 +144,9 @@ def test_header_elements_are_found_by_path_and_by_keyword(api: CheckedApp, impor
 
 def test_header_elements_are_paged(api: CheckedApp, imported: int) -> None:
     engine = api.app.registry["engine"]
-    with api_data.statements(engine) as few:
+    with statements(engine) as few:
         first = api.get("/api/headers?page_size=2").json
-    with api_data.statements(engine) as many:
+    with statements(engine) as many:
         every = api.get("/api/headers?page_size=200").json
     assert len(few) == len(many)
     second = api.get(first["next"]).json

@@ -9,8 +9,9 @@ import pytest
 
 from dicomweb.models import BATCH_STATUS, Arrival, Batch, Image, Job, Outcome
 from tests.functional import pages
-from tests.functional.api_data import run_jobs, statements
+from tests.functional.api_data import run_jobs
 from tests.functional.pages import HOSTILE, Browser
+from tests.statements import statements
 
 
 def texts(answer: Any, selector: str) -> list[str]:

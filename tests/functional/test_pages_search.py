@@ -18,6 +18,7 @@ from dicomweb.settings import Settings
 from tests import dicom_files
 from tests.functional import api_data
 from tests.functional.pages import HOSTILE, NOW, Browser
+from tests.statements import statements
 
 
 def search(browser: Browser, query: str = "", status: int = 200, **parameters: str) -> Any:
@@ -451,7 +452,7 @@ class TestTheConsole:
         assert answer.forms[1]["q"].value == "Modality:MR"
 
     def test_it_only_reads(self, browser: Browser, imported: int) -> None:
-        with api_data.statements(browser.app.registry["engine"]) as ran:
+        with statements(browser.app.registry["engine"]) as ran:
             for line in ("Modality:MR", "count", "facet Modality", "columns KVP", "level study", "export", "say", "help", "delete", "x"):
                 self.line(browser, line)
         assert ran

@@ -38,6 +38,7 @@ from tests.importing import (
     rows,
     storage_of,
 )
+from tests.statements import statements
 
 
 @pytest.fixture
@@ -307,18 +308,9 @@ def statements_of(engine: sa.Engine, settings: Settings, folder: Path) -> int:
     importer = importer_of(engine, settings)
     claim_folder(engine, folder)
     drain(importer, most=1)
-    count = 0
-
-    def note(*_: object) -> None:
-        nonlocal count
-        count += 1
-
-    sa.event.listen(engine, "before_cursor_execute", note)
-    try:
+    with statements(engine) as ran:
         assert drain(importer, most=1) == 1
-    finally:
-        sa.event.remove(engine, "before_cursor_execute", note)
-    return count
+    return len(ran)
 
 
 def test_a_chunk_takes_the_same_number_of_statements_whatever_its_size(

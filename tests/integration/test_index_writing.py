@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 import sqlalchemy as sa
@@ -14,6 +12,7 @@ from dicomweb import index
 from dicomweb.db import make_engine, work
 from dicomweb.index import Anywhere, Contains, Equals, Exists, Like, Member
 from dicomweb.models import GROUP_SIZE, Field, GroupColumn, GroupHeader, Header, HeaderGroup, Image, PromotedNumber
+from tests.statements import statements
 from tests.unit.dicomweb.index import corpus
 from tests.unit.dicomweb.index.corpus import Generated
 from tests.unit.dicomweb.index.filled import (
@@ -40,22 +39,6 @@ def member(series_id: int, elements: dict[str, str], vr: str = "LO") -> Member:
 def image_of(uid: str, elements: dict[str, str], vr: str = "LO") -> Generated:
     """Make an image of some texts in series 1."""
     return Generated(uid, member(1, elements, vr))
-
-
-@contextmanager
-def counted(engine: sa.Engine) -> Iterator[list[str]]:
-    """Collect the statements that go through SQLAlchemy."""
-    statements: list[str] = []
-
-    def count(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
-        if not statement.startswith("BEGIN"):
-            statements.append(statement)
-
-    sa.event.listen(engine, "before_cursor_execute", count)
-    try:
-        yield statements
-    finally:
-        sa.event.remove(engine, "before_cursor_execute", count)
 
 
 def test_headers_come_back_byte_by_byte(engine: sa.Engine) -> None:
@@ -94,11 +77,11 @@ def test_the_number_of_statements_does_not_depend_on_what_is_done(engine: sa.Eng
     for part in (images[:2], images[2:40], images[40:-3]):
         prepared = index.prepare([image.member for image in part], promoted=PROMOTED)
         index.ensure_fields(engine, prepared)
-        with counted(engine) as again:
+        with statements(engine) as again:
             index.ensure_fields(engine, prepared)
-        with work(engine) as dbsession, counted(engine) as statements:
+        with work(engine) as dbsession, statements(engine) as ran:
             written = index.write(dbsession, prepared, 1)
-            numbers.setdefault("write", set()).add(len(statements))
+            numbers.setdefault("write", set()).add(len(ran))
             add_images(dbsession, part, written, 1)
         numbers.setdefault("ensure_fields", set()).add(len(again))
         keys.append(written)
@@ -115,18 +98,18 @@ def test_the_number_of_statements_does_not_depend_on_what_is_done(engine: sa.Eng
                 ("series_of", lambda: index.series_of(dbsession, expression)),
                 ("list_fields", lambda some=some: index.list_fields(dbsession, limit=len(some))),
             ):
-                with counted(engine) as statements:
+                with statements(engine) as ran:
                     ask()
-                numbers.setdefault(name, set()).add(len(statements))
+                numbers.setdefault(name, set()).add(len(ran))
     for some in keys:
-        with work(engine) as dbsession, counted(engine) as statements:
+        with work(engine) as dbsession, statements(engine) as ran:
             index.remove_images(dbsession, some[:-1])
-            numbers.setdefault("remove_images", set()).add(len(statements))
+            numbers.setdefault("remove_images", set()).add(len(ran))
     with work(engine) as dbsession:
         for some in keys:
-            with counted(engine) as statements:
+            with statements(engine) as ran:
                 index.delete_groups(dbsession, {key // GROUP_SIZE for key in some})
-            numbers.setdefault("delete_groups", set()).add(len(statements))
+            numbers.setdefault("delete_groups", set()).add(len(ran))
     # Removing takes more when a group becomes empty beside others that do not.
     assert max(numbers.pop("remove_images")) <= 26
     assert {name: len(found) for name, found in numbers.items() if len(found) > 1} == {}

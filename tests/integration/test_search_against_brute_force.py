@@ -7,11 +7,9 @@ questions than the default run does.
 from __future__ import annotations
 
 import io
-import logging
 import os
 import random
 import shutil
-import warnings
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -34,19 +32,12 @@ from tests.unit.dicomweb.index.truth import values_of
 from tests.unit.dicomweb.search.truth import Known, Truth, at, has_numbers, matches, random_field, random_node
 from tests.unit.dicomweb.test_headers_reference import reference_elements, reference_values
 
+pytestmark = pytest.mark.usefixtures("silent_pydicom")
+
 Columns = Sequence[query.Field | str]
 Order = tuple[tuple[query.Field | str, bool], ...]
 
 QUERIES = int(os.environ.get("SEARCH_QUERIES", "25"))
-
-
-@pytest.fixture(autouse=True)
-def _silent_pydicom() -> Iterator[None]:
-    """pydicom tells about odd files, of which the samples have many."""
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def put_labels(engine: sa.Engine, images: Sequence[Known], drawn: random.Random) -> None:

@@ -1,7 +1,5 @@
 """pydicom is the reference: on every sample file both readings are the same, but for the differences named here."""
 
-import logging
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,9 @@ from pydicom.dataset import Dataset
 from dicomweb.headers import BULK_MARK, Element, Header, HeaderError, read_header
 from dicomweb.headers.dictionary import is_private_creator, path_of
 from dicomweb.headers.values import BINARY, NUMERIC, VECTOR_VALUES, binary_values
+
+# The samples are odd files, about which pydicom has much to say.
+pytestmark = pytest.mark.usefixtures("silent_pydicom")
 
 BINARY_JSON = BINARY | {"OB or OW", "US or OW", "US or SS or OW"}
 
@@ -29,15 +30,6 @@ REJECTED = {
 DIFFERENT = {
     ("badVR.dcm", "00280008"): "an IS that is no integer is left out by pydicom; PS3.18 F.2.3 allows it as a string",
 }
-
-
-@pytest.fixture(autouse=True)
-def _silent_pydicom() -> Iterator[None]:
-    """pydicom tells about odd files, which are the purpose of this test."""
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def reference_elements(ds: Dataset, prefix: str = "") -> Iterator[tuple[str, str, Any]]:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from dicomweb.db import work
 from dicomweb.listing import Page, take_page
 from dicomweb.models import Batch, Image
+from tests.statements import statements
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ROWS = 1003
@@ -60,26 +61,16 @@ def test_filters_joins_and_another_order_stay_exact(engine: sa.Engine, images: l
     assert found == [row.id for row in every]
 
 
-@pytest.mark.parametrize(("known", "statements"), [(None, 2), (ROWS, 1)])
+@pytest.mark.parametrize(("known", "expected"), [(None, 2), (ROWS, 1)])
 def test_a_page_takes_as_many_statements_on_every_page(
-    engine: sa.Engine, images: list[int], known: int | None, statements: int
+    engine: sa.Engine, images: list[int], known: int | None, expected: int
 ) -> None:
     counts = []
     for number, size in ((1, 10), (80, 10), (1, 900)):
-        seen: list[str] = []
-
-        def note(_connection: object, _cursor: object, statement: str, *_: object, seen: list[str] = seen) -> None:
-            if not statement.startswith("BEGIN"):
-                seen.append(statement)
-
-        with work(engine, read_only=True) as dbsession:
-            sa.event.listen(engine, "before_cursor_execute", note)
-            try:
-                take_page(dbsession, sa.select(Image), Image.id, number=number, size=size, count=known)
-            finally:
-                sa.event.remove(engine, "before_cursor_execute", note)
-        counts.append(len(seen))
-    assert counts == [statements] * 3
+        with work(engine, read_only=True) as dbsession, statements(engine) as ran:
+            take_page(dbsession, sa.select(Image), Image.id, number=number, size=size, count=known)
+        counts.append(len(ran))
+    assert counts == [expected] * 3
 
 
 def test_an_empty_list_has_one_empty_page(engine: sa.Engine) -> None:

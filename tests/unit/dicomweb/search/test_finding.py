@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -15,25 +13,10 @@ from dicomweb import query, search
 from dicomweb.db import work
 from dicomweb.search import sorting
 from tests.dicom_files import uid
+from tests.statements import statements
 from tests.unit.dicomweb.search.conftest import Import
 
 ALL = query.EVERYTHING
-
-
-@contextmanager
-def statements(engine: sa.Engine) -> Iterator[list[str]]:
-    """Collect the statements that are run."""
-    run: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if not statement.startswith(("BEGIN", "PRAGMA")):
-            run.append(statement)
-
-    sa.event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield run
-    finally:
-        sa.event.remove(engine, "before_cursor_execute", note)
 
 
 @pytest.mark.parametrize("level", search.LEVELS)
