@@ -182,13 +182,12 @@ def is_overtaken(error: BaseException) -> bool:
 def includeme(config: Any) -> None:
     """Add ``request.dbsession``; a GET or HEAD request gets a session that only reads."""
     settings = config.registry.settings["dicomweb"]
-    engine = make_engine(settings.database_url)
-    config.registry["engine"] = engine
+    config.registry["engine"] = make_engine(settings.database_url)
 
     def dbsession(request: Any) -> Session:
         session = request.environ.get("app.dbsession")
         if session is None:
-            session = make_session(engine, request.tm, read_only=request.method in ("GET", "HEAD"))
+            session = make_session(request.registry["engine"], request.tm, read_only=request.method in ("GET", "HEAD"))
             session.info["tm"] = request.tm
             session.info["doorbell"] = request.registry.get("doorbell")
         return session

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from pyramid.authorization import DENY_ALL, Allow, Authenticated
 from sqlalchemy.orm import joinedload
 
+from dicomweb.exports import Exports
 from dicomweb.jobs import Doorbell
 from dicomweb.models import Arrival, Batch, Image, Job, Label, SavedSearch, Series, Study
 from dicomweb.pixels import Renderer
@@ -238,7 +239,7 @@ def _found(row: Any, name: str) -> Any:
 
 
 def includeme(config: Any) -> None:
-    """Make the tree the way to find a context, in a transaction, and put storage, doorbell and renderer into the registry."""
+    """Make the tree the way to find a context, in a transaction, and put storage, doorbell, renderer and exports into the registry."""
     settings = config.registry.settings["dicomweb"]
     config.add_settings(
         {
@@ -253,4 +254,6 @@ def includeme(config: Any) -> None:
     config.registry["storage"] = Storage(settings.var / "storage", sync=settings["storage.sync"])
     config.registry["doorbell"] = Doorbell(settings.broker_url)
     config.registry["renderer"] = Renderer()
+    # As many threads stay free for everything that is not a download.
+    config.registry["exports"] = Exports(max(1, settings["web.threads"] // 2))
     config.set_root_factory(Root)

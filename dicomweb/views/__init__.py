@@ -16,7 +16,6 @@ from typing import Any
 from pyramid.httpexceptions import HTTPSeeOther
 
 from dicomweb.assets import AssetsMissing, asset_url
-from dicomweb.exports import Exports
 from dicomweb.models import BATCH_STATUS, IMAGE_STATUS, OUTCOME_KIND
 from dicomweb.views import formats
 
@@ -90,6 +89,4 @@ def includeme(config: Any) -> None:
     config.add_jinja2_search_path(str(TEMPLATES))
     config.add_subscriber(add_globals, "pyramid.events.BeforeRender")
     config.add_static_view("static", "dicomweb:static", cache_max_age=STATIC_SECONDS)
-    # As many threads stay free for everything that is not a download.
-    config.registry["exports"] = Exports(max(1, config.registry.settings["dicomweb"]["web.threads"] // 2))
     config.scan("dicomweb.views")

@@ -8,12 +8,14 @@ import json
 import re
 import secrets
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import argon2
 import jsonschema
 import sqlalchemy as sa
+from pyramid.config import Configurator
 from webtest import TestApp, TestResponse
 
 from dicomweb import batches, jobs
@@ -60,7 +62,7 @@ class CheckedApp(TestApp):  # type: ignore[misc]
         super().__init__(
             app, extra_environ={"HTTP_AUTHORIZATION": basic()["Authorization"], "REMOTE_ADDR": "127.0.0.1"}
         )
-        self.document = document(app.registry)
+        self.document = _document(app)
         self.seen: set[tuple[str, str]] = set()
 
     def send(self, method: str, path: str, *, password: bool = True, **options: Any) -> Any:
@@ -81,6 +83,11 @@ class CheckedApp(TestApp):  # type: ignore[misc]
         answer = super().do_request(req, status, expect_errors)
         check(self.document, req, answer, self.seen)
         return answer
+
+
+@cache
+def _document(app: Any) -> dict[str, Any]:
+    return document(app.registry)
 
 
 def find_operation(swagger: dict[str, Any], method: str, path: str) -> tuple[str, dict[str, Any]] | None:
@@ -144,13 +151,26 @@ def _nullable(schema: Any) -> Any:
     return [_nullable(one) for one in schema] if isinstance(schema, list) else schema
 
 
+# The applications of the tests of this process, by the settings that are not those of the default.
+_apps: dict[frozenset[tuple[str, str]], Any] = {}
+
+
 def make_app(settings: Settings, **more: str) -> Any:
-    """Make the application over the settings of a test."""
+    """Give the application over the settings of a test: made once, and moved to the database and folders of each test."""
     if not (settings.var / "password").exists():
         # Cheap on purpose: the tests do not try passwords.
         set_password(settings, PASSWORD, argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
     ini = {"database.url": settings.database_url, "broker.url": "redis+socket:///nowhere", **more}
-    return main({"here": str(settings.here)}, **ini)
+    key = frozenset(more.items())
+    if key not in _apps:
+        _apps[key] = main({"here": str(settings.here)}, **ini)
+    elif (registry := _apps[key].registry).settings["dicomweb"].here != settings.here:
+        with Configurator(settings={**ini, "dicomweb": Settings(ini, here=settings.here)}) as config:
+            for holder in ("dicomweb.db", "dicomweb.security", "dicomweb.resources"):
+                config.include(holder)
+        registry.update(config.registry)
+        registry.settings.update(config.registry.settings)
+    return _apps[key]
 
 
 def close(app: Any) -> None:
