@@ -10,6 +10,7 @@ import io
 import os
 import random
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -78,7 +79,7 @@ def generated(engine: sa.Engine) -> Truth:
         for number, key in enumerate(sorted(known)):
             known[key].values = values_of(members[key].member)
             known[key].added = NOW + timedelta(hours=number // 40)
-        dbsession.execute(sa.update(Image), [{"id": one.image_id, "added_at": one.added} for one in known.values()])
+        give_uids(dbsession, list(known.values()))
     put_labels(engine, list(known.values()), random.Random(3))
     return Truth(known.values())
 
@@ -123,6 +124,20 @@ def imported(engine: sa.Engine, settings: Settings, tmp_path: Path, pydicom_file
         one.values = values_of(Member(one.series_id, "", found, {}, {}))
     put_labels(engine, list(known.values()), random.Random(4))
     return Truth(known.values())
+
+
+def give_uids(dbsession: Session, images: Sequence[Known]) -> None:
+    """Give the rows of generated images the UIDs of their headers, as an import does, and the time they were added."""
+    versions: Counter[str] = Counter()
+    rows: dict[type, dict[int, dict[str, object]]] = {Image: {}, Series: {}, Study: {}}
+    for one in images:
+        sop, series, study = ([value.text for value in one.values if value.path == path] for path in ("00080018", "0020000E", "0020000D"))
+        rows[Image][one.image_id] = {"sop_instance_uid": sop[0], "version": versions[sop[0]], "added_at": one.added}
+        rows[Series].setdefault(one.series_id, {"series_instance_uid": series[0]})
+        rows[Study].setdefault(one.study_id, {"study_instance_uid": study[0]})
+        versions[sop[0]] += 1
+    for model, changes in rows.items():
+        dbsession.execute(sa.update(model), [{"id": id_, **change} for id_, change in changes.items()])
 
 
 def wrong_answers(dbsession: Session, truth: Truth, node: query.Node, drawn: random.Random) -> list[str]:
