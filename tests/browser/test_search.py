@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 from dicomweb import asking
 from dicomweb.exports import Export, Exports, ExportStopped
 from dicomweb.imports import Importer
-from tests.browser.test_pages import violations
+from tests.browser.test_pages import violations, violations_of_looks
 from tests.functional.api_data import import_folder, write_samples
 from tests.functional.pages import Browser
 
@@ -28,14 +28,10 @@ def suggestions(page: Page) -> Locator:
     return page.locator(".completion:not([hidden]) [role=option]")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 390])
-def test_everybody_can_use_the_pages(page: Page, address: str, session: Browser, imported: int, theme: str, width: int) -> None:
+def test_everybody_can_use_the_pages(page: Page, address: str, session: Browser, imported: int) -> None:
     session.press("/search/save", q="Modality:MR", level="image", name="All MR")
     session.press("/search/label", q="Modality:MR", level="image", label="knees", do="add")
     session.press(f"/batches/{imported}/label", label="knees of the hospital", do="add")
-    page.set_viewport_size({"width": width, "height": 900})
-    page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
     paths = ["/search", "/search?q=Modality:MR&level=series", "/search?q=Modality:XX+PatientID:*", "/search?q=Modalty:MR"]
     paths += [f"/search?q=Modality:MR#{panel}-panel" for panel in ("columns", "export", "label", "save")]
     paths += ["/search/varies?q=Modality:MR", "/search/varies?q=PatientID:x", "/search/diff", "/search/diff?one=1&other=2", "/search/language"]
@@ -43,8 +39,7 @@ def test_everybody_can_use_the_pages(page: Page, address: str, session: Browser,
     for path in paths:
         page.goto(f"{address}{path}")
         page.wait_for_load_state("networkidle")
-        assert violations(page) == [], path
-        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0, path
+        assert violations_of_looks(page) == [], path
 
 
 def test_everybody_can_use_the_page_of_an_empty_database(page: Page, address: str) -> None:
