@@ -300,7 +300,7 @@ def _existing_values(dbsession: Session, field: query.Field, prefix: str, limit:
 
 
 def _value_option(value: str, help_: str) -> query.Option:
-    return query.Option(query.write_value(value), value, help_)
+    return query.Option(query.write_value(value), value or "(empty)", help_)
 
 
 # --- Labels ---------------------------------------------------------------------------------------------------------

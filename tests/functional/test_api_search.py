@@ -245,6 +245,14 @@ class TestCompletion:
         [hostile] = self.options(api, 'SeriesDescription:"</scr')
         assert ask(api, hostile)["count"] == 1
 
+    def test_an_empty_value_can_be_seen(self, api: CheckedApp, settings: Settings, importer: Importer) -> None:
+        folder = settings["watch.folders"][0] / "empty"
+        dicom_files.write_series(folder, images=2, StudyDescription="")
+        api_data.import_folder(importer, folder)
+        option = api.get("/api/complete?text=StudyDescription:").json["options"][0]
+        assert (option["label"], option["help"]) == ("(empty)", "2 images")
+        assert ask(api, f"StudyDescription:{option['text']}")["count"] == 2
+
     def test_batches_and_labels_are_completed_too(self, api: CheckedApp, imported: int) -> None:
         api.post_json("/api/labels", {"label": "my knees", "kind": "batch", "ids": [imported]})
         assert self.options(api, "batch:sam") == ["batch:samples"]
