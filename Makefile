@@ -19,10 +19,10 @@ SOURCES := $(filter-out %/node_modules,$(wildcard frontend/* frontend/src/* fron
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo test check bench setup clean
+.PHONY: help run demo test coverage check bench setup clean
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(READY) $(FRONTEND) ## Run everything; the address, the watched folder and the first password are printed.
 	@exec $(BIN)/dicomweb run
@@ -30,8 +30,11 @@ run: $(READY) $(FRONTEND) ## Run everything; the address, the watched folder and
 demo: $(READY) $(FRONTEND) ## The same, and drop the sample images that come with pydicom.
 	@exec $(BIN)/dicomweb run --demo
 
-test: $(READY_DEV) $(FRONTEND) ## Run the tests, with the coverage measured.
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --numprocesses=$(PROCESSES) --dist=loadfile
+test: $(READY_DEV) $(FRONTEND) ## Run the tests.
+	$(BIN)/python -m pytest $(COVERAGE) --numprocesses=$(PROCESSES) --dist=worksteal
+
+coverage: COVERAGE := --cov --cov-report=term:skip-covered
+coverage: test ## Run the tests and measure the coverage, which takes twice as long.
 
 check: $(READY_DEV) ## Lint, check types, check the import contracts.
 	$(BIN)/ruff check .
