@@ -16,6 +16,7 @@ import signal
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +154,12 @@ def bytes_of(engine: sa.Engine, settings: Settings, image: Image) -> bytes:
         return locate(dbsession, image, storage_of(settings)).read()
 
 
-def children(count: int, target: Callable[[int], None]) -> list[int]:
-    """Run a function in forked processes at once, each with its number, and give their exit codes; none outlives the test."""
+@contextlib.contextmanager
+def running(count: int, target: Callable[[int], object]) -> Iterator[list[BaseProcess]]:
+    """Run a function in forked processes at once, each with its number; none outlives the block.
+
+    To be begun where no other thread is busy: a lock that one holds is held in the child for ever.
+    """
     parent = os.getpid()
 
     def run(number: int) -> None:
@@ -166,9 +171,7 @@ def children(count: int, target: Callable[[int], None]) -> list[int]:
     try:
         for process in processes:
             process.start()
-        for process in processes:
-            process.join(120)
-        return [-1 if process.exitcode is None else process.exitcode for process in processes]
+        yield processes
     finally:
         for process in processes:
             if process.is_alive():
@@ -176,19 +179,22 @@ def children(count: int, target: Callable[[int], None]) -> list[int]:
                 process.join()
 
 
-def drain_in_children(
-    settings: Settings, count: int, *, before: Callable[[int, Importer], None] | None = None
-) -> list[int]:
-    """Let several processes do what is owed at the same time; before: what each does first. Gives their exit codes."""
+def exit_codes(processes: Sequence[BaseProcess]) -> list[int]:
+    """Wait for processes and give their exit codes; -1 is one that does not end."""
+    for process in processes:
+        process.join(120)
+    return [-1 if process.exitcode is None else process.exitcode for process in processes]
 
-    def target(number: int) -> None:
-        engine = make_engine(settings.database_url)
-        importer = importer_of(engine, settings)
-        if before is not None:
-            before(number, importer)
-        drain(importer)
 
-    return children(count, target)
+def children(count: int, target: Callable[[int], object]) -> list[int]:
+    """Run a function in forked processes at once, each with its number, and give their exit codes."""
+    with running(count, target) as processes:
+        return exit_codes(processes)
+
+
+def draining(settings: Settings, count: int) -> contextlib.AbstractContextManager[list[BaseProcess]]:
+    """Let several processes do what is owed at the same time."""
+    return running(count, lambda number: drain(importer_of(make_engine(settings.database_url), settings)))
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ class Completion {
     this.list = list;
     this.status = status;
     this.found = null;
+    this.text = "";
     this.active = -1;
     this.waiting = 0;
     this.asked = 0;
@@ -57,15 +58,18 @@ class Completion {
       const found = answer.ok ? await answer.json() : null;
       // Closed meanwhile, asked again, or left.
       if (!found || asked !== this.asked || document.activeElement !== this.input) return;
-      this.show(found);
+      this.show(found, text);
     } catch {
       // Without the server there is nothing to offer; the box goes on as a text field.
       this.close();
     }
   }
 
-  show(found) {
+  show(found, text) {
+    // What the arrows have reached stays chosen, when an answer comes late and still offers it.
+    const chosen = this.found?.options[this.active]?.text;
     this.found = found;
+    this.text = text;
     this.active = -1;
     this.list.replaceChildren(
       ...found.options.map((option, index) => {
@@ -88,6 +92,8 @@ class Completion {
     this.input.ariaExpanded = String(this.isOpen);
     this.input.removeAttribute("aria-activedescendant");
     this.status.textContent = this.isOpen ? `${found.options.length} suggestions; the arrow keys choose` : "";
+    const kept = found.options.findIndex((option) => option.text === chosen);
+    if (kept >= 0) this.move(kept + 1);
   }
 
   close() {
@@ -126,6 +132,11 @@ class Completion {
   }
 
   take(index) {
+    // These are suggestions for what was typed before.
+    if (this.text !== this.input.value) {
+      this.ask();
+      return;
+    }
     const { before, whole } = this.with(index);
     this.input.value = whole;
     this.input.setSelectionRange(before.length, before.length);

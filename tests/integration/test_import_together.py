@@ -29,7 +29,8 @@ from tests.importing import (
     codes_of,
     drain,
     drain_everything,
-    drain_in_children,
+    draining,
+    exit_codes,
     images_of,
     import_folder,
     importer_of,
@@ -87,7 +88,8 @@ def test_five_processes_import_overlapping_folders_and_every_file_is_stored_once
         shutil.copytree(data / "0", data / str(copy))
     claimed = [claim_folder(engine, data / str(copy)) for copy in range(5)]
     engine.dispose()
-    assert drain_in_children(small, 5) == [0] * 5
+    with draining(small, 5) as importing:
+        assert exit_codes(importing) == [0] * 5
     drain(importer_of(engine, small))
     assert Counter(rows(engine, sa.select(Job.status))).keys() == {"done"}
     all_codes = Counter(code for batch in claimed for code in codes_of(engine, batch).values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from dicomweb import query, search
 from dicomweb.db import work
 from dicomweb.settings import Settings
 from tests.dicom_files import image_bytes, uid
-from tests.importing import changed, claim_folder, drain_in_children, import_folder
+from tests.importing import changed, claim_folder, draining, exit_codes, import_folder
 
 FIRST, LATER = 60, 240
 
@@ -51,13 +50,11 @@ def test_pages_neither_lose_nor_double_a_row_while_three_workers_import(engine: 
     import_folder(engine, settings, tmp_path / "data" / "first")
     claim_folder(engine, tmp_path / "data" / "later")
     before = {level: walk(engine, level, ())[0] for level in search.LEVELS}
-    codes: list[int] = []
-    importing = threading.Thread(target=lambda: codes.extend(drain_in_children(settings, 3)))
-    importing.start()
     walks = 0
     problems: list[str] = []
-    try:
-        while importing.is_alive() or not walks:
+    engine.dispose()
+    with draining(settings, 3) as importing:
+        while not walks or any(process.is_alive() for process in importing):
             for level in search.LEVELS:
                 for sort in ((), (("added", True),), (("SliceLocation", True),)):
                     ids, totals = walk(engine, level, sort)
@@ -68,9 +65,7 @@ def test_pages_neither_lose_nor_double_a_row_while_three_workers_import(engine: 
                         problems.append(f"a row of {level} by {sort} was lost")
                     if totals != sorted(totals):
                         problems.append(f"totals of {level} fell")
-    finally:
-        importing.join()
-    assert codes == [0, 0, 0]
+        assert exit_codes(importing) == [0, 0, 0]
     assert problems == []
     assert walks >= 9
     expected = {"image": FIRST + LATER, "series": (FIRST + LATER) // 4, "study": (FIRST + LATER) // 12}
