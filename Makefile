@@ -31,9 +31,9 @@ demo: $(READY) $(FRONTEND) ## The same, and drop the sample images that come wit
 	@exec $(BIN)/dicomweb run --demo
 
 test: $(READY_DEV) $(FRONTEND) ## Run the tests.
-	$(BIN)/python -m pytest $(COVERAGE) --numprocesses=$(PROCESSES) --dist=worksteal
+	$(BIN)/python -m pytest $(MEASURE) --numprocesses=$(PROCESSES) --dist=worksteal
 
-coverage: COVERAGE := --cov --cov-report=term:skip-covered
+coverage: MEASURE := --cov --cov-report=term:skip-covered
 coverage: test ## Run the tests and measure the coverage, which takes twice as long.
 
 check: $(READY_DEV) ## Lint, check types, check the import contracts.

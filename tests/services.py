@@ -45,7 +45,7 @@ def missing(program: str) -> NoReturn:
 def private_folder(owner: str | None = None) -> Iterator[Path]:
     """Give a short-named folder that is removed at the end; what killed runs left behind is removed first."""
     _remove_folders_of_the_dead()
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=_places()[-1]))
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=_place()))
     if owner:
         shutil.chown(folder, owner)
     try:
@@ -54,13 +54,13 @@ def private_folder(owner: str | None = None) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _places() -> list[Path]:
+def _place() -> Path:
     has_room = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM
-    return [Path(tempfile.gettempdir()), *([MEMORY] if has_room else [])]
+    return MEMORY if has_room else Path(tempfile.gettempdir())
 
 
 def _remove_folders_of_the_dead() -> None:
-    for folder in (folder for place in _places() for folder in place.glob(f"{PREFIX}*")):
+    for folder in (*MEMORY.glob(f"{PREFIX}*"), *Path(tempfile.gettempdir()).glob(f"{PREFIX}*")):
         pid = folder.name.removeprefix(PREFIX).split("-")[0]
         if pid.isdigit() and not Path("/proc", pid).exists():
             shutil.rmtree(folder, ignore_errors=True)
