@@ -19,7 +19,11 @@ class Completion {
     this.active = -1;
     this.waiting = 0;
     this.asked = 0;
-    input.addEventListener("input", () => this.askSoon());
+    input.addEventListener("input", () => {
+      // Whoever types on has not taken what was chosen.
+      this.choose(-1);
+      this.askSoon();
+    });
     input.addEventListener("click", () => this.askSoon());
     input.addEventListener("keydown", (event) => this.press(event));
     input.addEventListener("blur", () => this.close());
@@ -90,34 +94,37 @@ class Completion {
     );
     this.list.hidden = found.options.length === 0;
     this.input.ariaExpanded = String(this.isOpen);
-    this.input.removeAttribute("aria-activedescendant");
     this.status.textContent = this.isOpen ? `${found.options.length} suggestions; the arrow keys choose` : "";
-    const kept = found.options.findIndex((option) => option.text === chosen);
-    if (kept >= 0) this.move(kept + 1);
+    this.choose(found.options.findIndex((option) => option.text === chosen));
   }
 
   close() {
     clearTimeout(this.waiting);
     this.asked += 1;
     this.list.hidden = true;
-    this.active = -1;
+    this.choose(-1);
     this.input.ariaExpanded = "false";
-    this.input.removeAttribute("aria-activedescendant");
     this.status.textContent = "";
   }
 
-  move(step) {
+  // The index of an option, or -1 for what was typed.
+  choose(index) {
     const items = this.list.children;
     if (this.active >= 0) items[this.active].ariaSelected = "false";
-    // One place more than there are options: from the last one the arrow leads back to what was typed.
-    this.active = ((this.active + 1 + step + items.length + 1) % (items.length + 1)) - 1;
-    if (this.active < 0) {
+    this.active = index;
+    if (index < 0) {
       this.input.removeAttribute("aria-activedescendant");
       return;
     }
-    items[this.active].ariaSelected = "true";
-    items[this.active].scrollIntoView({ block: "nearest" });
-    this.input.setAttribute("aria-activedescendant", items[this.active].id);
+    items[index].ariaSelected = "true";
+    items[index].scrollIntoView({ block: "nearest" });
+    this.input.setAttribute("aria-activedescendant", items[index].id);
+  }
+
+  move(step) {
+    // One place more than there are options: from the last one the arrow leads back to what was typed.
+    const places = this.list.children.length + 1;
+    this.choose(((this.active + 1 + step + places) % places) - 1);
   }
 
   with(index) {
