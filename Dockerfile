@@ -35,6 +35,7 @@ COPY alembic alembic
 COPY dicomweb dicomweb
 COPY workers workers
 COPY watcher watcher
+COPY dimse dimse
 COPY --from=frontend /app/dicomweb/static/dist dicomweb/static/dist
 RUN python -m compileall -q dicomweb workers watcher
 USER dicomweb

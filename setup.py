@@ -39,6 +39,8 @@ REQUIREMENTS = [
     "python-gdcm>=3.2,<4",
     "pyjpegls>=1.5,<2",
     "isal>=1.7,<2",
+    # DIMSE; earlier versions let a sender choose paths (CVE-2026-56445).
+    "pynetdicom>=3.0.4,<4",
     # Watching.
     "pyinotify==0.9.6",
     "pyasyncore>=1.0.5; python_version >= '3.12'",
@@ -62,6 +64,7 @@ TEST = [
     "openapi-spec-validator>=0.7,<1",
     "playwright>=1.55,<2",
     "beautifulsoup4>=4.12,<5",
+    "dicomweb-client>=0.60,<1",
     "jsonschema>=4.20,<5",
     "PyYAML>=6,<7",
     "import-linter>=2.5,<3",
@@ -81,7 +84,7 @@ setup(
     version="0.1.0",
     description="DICOM Database: every header element of every image, searchable",
     python_requires=">=3.11",
-    packages=find_packages(include=["dicomweb", "dicomweb.*", "workers", "workers.*", "watcher", "watcher.*"]),
+    packages=find_packages(include=["dicomweb", "dicomweb.*", "workers", "workers.*", "watcher", "watcher.*", "dimse", "dimse.*"]),
     package_data={"dicomweb": ["py.typed", "templates/**/*", "static/**/*"]},
     install_requires=REQUIREMENTS,
     extras_require={

@@ -22,4 +22,5 @@ def main(global_config: dict[str, str], **ini: str) -> Any:
         config.include("dicomweb.resources")
         config.include("dicomweb.views")
         config.include("dicomweb.api")
+        config.include("dicomweb.rs")
         return config.make_wsgi_app()

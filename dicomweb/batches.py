@@ -74,14 +74,50 @@ def claim_arrival(dbsession: Session, path: str, *, stamp: str, now: datetime, n
     return batch
 
 
-def _new_batch(dbsession: Session, wanted: str, **columns: Any) -> Batch:
+def add_delivery(
+    dbsession: Session,
+    name: str,
+    *,
+    source: str,
+    path: str,
+    files: Sequence[tuple[str, int]],
+    only_study: str | None = None,
+    now: datetime,
+) -> tuple[Batch, list[int]]:
+    """Make files that came over the network a batch; give it and the ids of its images, in the order of the files.
+
+    source: ``stow`` or ``dimse``. path: the folder the files lie in. files: (path in it, size). The caller owes the jobs that
+    import them: there is nothing to scan.
+    """
+    batch = _new_batch(
+        dbsession,
+        name,
+        status="PROCESSING",
+        source=source,
+        path=path,
+        only_study=only_study,
+        open_scans=0,
+        file_count=len(files),
+        created_at=now,
+        modified_at=now,
+    )
+    rows = [
+        {"batch_id": batch.id, "path": file, "status": "PROCESSING", "version": 0, "size": size} for file, size in files
+    ]
+    ids = list(dbsession.scalars(sa.insert(Image).returning(Image.id, sort_by_parameter_order=True), rows))
+    return batch, ids
+
+
+def _new_batch(dbsession: Session, wanted: str, *, status: str = "NEW", **columns: Any) -> Batch:
+    name = _printable_name(wanted)
     while True:
-        batch = Batch(name=_free_name(dbsession, wanted), status="NEW", **columns)
+        batch = Batch(name=name, status=status, **columns)
         try:
             with dbsession.begin_nested():
                 dbsession.add(batch)
         except sa.exc.IntegrityError:
-            # Another process took the name at this very moment; look again.
+            # The name is taken, perhaps at this very moment; look for another one.
+            name = _free_name(dbsession, wanted)
             continue
         return batch
 
@@ -134,7 +170,7 @@ def import_now(dbsession: Session, arrival: Arrival, *, now: datetime) -> Batch 
 
 
 def _free_name(dbsession: Session, wanted: str) -> str:
-    name = "".join(letter if letter.isprintable() else "?" for letter in escape_path(wanted)).strip()[:200] or "batch"
+    name = _printable_name(wanted)
     pattern = name.replace("!", "!!").replace("%", "!%").replace("_", "!_")
     taken = set(
         dbsession.scalars(
@@ -147,6 +183,10 @@ def _free_name(dbsession: Session, wanted: str) -> str:
         free = f"{name} ({number})"
         number += 1
     return free
+
+
+def _printable_name(wanted: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in escape_path(wanted)).strip()[:200] or "batch"
 
 
 def add_files(

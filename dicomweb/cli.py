@@ -17,6 +17,8 @@ import orjson
 from dicomweb.settings import SETTINGS, Setting, SettingError, Settings
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from dicomweb.asking import Mistake
     from dicomweb.querying import Answers
 
@@ -111,6 +113,93 @@ def _end_sessions(settings: Settings) -> None:
                 dbsession.execute(sa.delete(WebSession))
     finally:
         engine.dispose()
+
+
+@commands.group()
+def token() -> None:
+    """Make, list and revoke tokens: what programs show instead of the password."""
+
+
+@token.command("add")
+@click.argument("name")
+@click.option("--write", "writes", is_flag=True, help="It may change things too; else it may only read.")
+@click.option("--ends", default="", metavar="YYYY-MM-DD", help="Its last day, in UTC; else it works until it is revoked.")
+@click.pass_obj
+def add_token(ini: Path, name: str, writes: bool, ends: str) -> None:
+    """Make a token and print its secret, which is shown only now."""
+    from dicomweb import tokens
+
+    with _changing(ini) as dbsession:
+        try:
+            now = datetime.now(UTC)
+            _, secret = tokens.add(dbsession, name, writes=writes, expires_at=tokens.end_of_day(ends), now=now)
+        except tokens.TokenRefused as error:
+            raise click.ClickException(str(error)) from None
+    click.echo(secret)
+
+
+@token.command("list")
+@click.pass_obj
+def list_tokens(ini: Path) -> None:
+    """List the tokens; their secrets are known to nobody."""
+    from dicomweb import tokens
+    from dicomweb.querying import tabulate
+
+    with _changing(ini) as dbsession:
+        rows = [
+            (
+                one.name,
+                "read and write" if one.writes else "read",
+                f"{one.expires_at:%Y-%m-%d %H:%M}" if one.expires_at else "never",
+                f"{one.used_at:%Y-%m-%d %H:%M}" if one.used_at else "never",
+            )
+            for one in tokens.every(dbsession)
+        ]
+    for line in tabulate(("Name", "May", "Ends", "Last used"), rows) if rows else ("There is no token.",):
+        click.echo(line)
+
+
+@token.command("revoke")
+@click.argument("name")
+@click.pass_obj
+def revoke_token(ini: Path, name: str) -> None:
+    """Take a token away; the program that uses it is turned away at once."""
+    from dicomweb import tokens
+
+    with _changing(ini) as dbsession:
+        found = [one.id for one in tokens.every(dbsession) if one.name == name]
+        if not found:
+            raise click.ClickException("There is no token with this name.")
+        tokens.revoke(dbsession, found[0])
+    click.echo("The token is revoked.")
+
+
+@contextmanager
+def _changing(ini: Path) -> Iterator[Session]:
+    settings = load(ini)
+    import sqlalchemy as sa
+
+    from dicomweb.db import make_engine, work
+
+    engine = make_engine(settings.database_url)
+    try:
+        with work(engine) as dbsession:
+            yield dbsession
+    except sa.exc.DBAPIError as error:
+        raise click.ClickException(f"The database cannot be used ({type(error.orig).__name__}); `dicomweb migrate` makes its tables.") from None
+    finally:
+        engine.dispose()
+
+
+@commands.command()
+@click.pass_obj
+def listen(ini: Path) -> None:
+    """Accept DIMSE associations (C-ECHO, C-STORE, C-FIND) on dimse.port, until Ctrl-C."""
+    settings = load(ini)
+    if not settings["dimse.port"]:
+        raise click.ClickException("dimse.port (DICOMWEB_DIMSE_PORT) is 0, so nothing is listened on.")
+    # A program that stands on this package, and is not known to it.
+    os.execv(sys.executable, [sys.executable, "-m", "dimse", str(ini)])  # noqa: S606
 
 
 @commands.command()

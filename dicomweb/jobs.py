@@ -100,6 +100,34 @@ def enqueue(
     return job
 
 
+def begin(
+    dbsession: Session,
+    kind: str,
+    payload: dict[str, Any],
+    *,
+    batch_id: int,
+    worker: str,
+    lease: float,
+    now: datetime,
+) -> Job:
+    """Owe a job that the caller does itself, right after its transaction; when its lease lapses the workers do it."""
+    job = Job(
+        kind=kind,
+        payload=payload,
+        batch_id=batch_id,
+        status="running",
+        attempts=1,
+        due_at=now,
+        created_at=now,
+        started_at=now,
+        worker=worker,
+        lease_until=now + timedelta(seconds=lease),
+    )
+    dbsession.add(job)
+    dbsession.flush()
+    return job
+
+
 def _ring_after_commit(dbsession: Session, job_id: int) -> None:
     doorbell = dbsession.info.get("doorbell")
     if doorbell is None:

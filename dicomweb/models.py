@@ -119,6 +119,9 @@ class Batch(Base):
         sa.Text, default="folder", doc="Through which door: folder, upload, stow, dimse."
     )
     path: Mapped[str | None] = mapped_column(FilePath, doc="The folder the files of this batch lie in.")
+    only_study: Mapped[str | None] = mapped_column(
+        sa.Text, doc="STOW-RS: the StudyInstanceUID that every image of it must have; NULL: any."
+    )
     status: Mapped[str] = mapped_column(sa.Text, default="NEW", index=True)
     open_scans: Mapped[int] = mapped_column(
         sa.Integer, default=1, doc="Folders still to be listed and cut into chunks."
@@ -350,6 +353,22 @@ class WebSession(Base):
     token_hash: Mapped[str] = mapped_column(sa.Text, primary_key=True, doc="SHA-256 of the cookie's token.")
     created_at: Mapped[datetime] = mapped_column(Instant)
     expires_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class Token(Base):
+    """What a program shows instead of the password; revoking it deletes the row."""
+
+    __tablename__ = "token"
+    # A removed token's number must not come again: a page that is still open would revoke another one.
+    __table_args__ = {"sqlite_autoincrement": True}
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    name: Mapped[str] = mapped_column(sa.Text, unique=True)
+    secret_hash: Mapped[str] = mapped_column(sa.Text, unique=True, doc="SHA-256 of the secret, which is kept nowhere.")
+    writes: Mapped[bool] = mapped_column(sa.Boolean, doc="May change things; else it may only read.")
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    expires_at: Mapped[datetime | None] = mapped_column(Instant, doc="NULL: never.")
+    used_at: Mapped[datetime | None] = mapped_column(Instant, doc="When it was last used, to the minute.")
 
 
 class Pack(Base):

@@ -16,7 +16,7 @@ from sqlalchemy.orm import joinedload
 
 from dicomweb.exports import Exports
 from dicomweb.jobs import Doorbell
-from dicomweb.models import Arrival, Batch, Image, Job, Label, SavedSearch, Series, Study
+from dicomweb.models import Arrival, Batch, Image, Job, Label, SavedSearch, Series, Study, Token
 from dicomweb.pixels import Renderer
 from dicomweb.security import Permission
 from dicomweb.storage import Storage
@@ -185,6 +185,22 @@ class JobResource(Resource):
         self.job = job
 
 
+class TokensContainer(Container):
+    """``/tokens``: what programs show instead of the password."""
+
+    def find(self, key: int, name: str) -> TokenResource:
+        """Find a token."""
+        return TokenResource(self.request, name, self, _found(self.request.dbsession.get(Token, key), name))
+
+
+class TokenResource(Resource):
+    """``/tokens/<id>``"""
+
+    def __init__(self, request: Any, name: str, parent: Resource, token: Token) -> None:
+        super().__init__(request, name, parent)
+        self.token = token
+
+
 class SearchesContainer(Container):
     """``/searches``: those with a name."""
 
@@ -224,6 +240,7 @@ _CONTAINERS: dict[str, type[Resource]] = {
     "studies": StudiesContainer,
     "arrivals": ArrivalsContainer,
     "jobs": JobsContainer,
+    "tokens": TokensContainer,
     "searches": SearchesContainer,
     "labels": LabelsContainer,
     "search": SearchResource,

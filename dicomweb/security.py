@@ -2,7 +2,8 @@
 
 There is one password. A browser gives it once on the lockdown page and gets a cookie with a random token for the browser
 session; the database keeps only the token's SHA-256, so ending a session is deleting a row. A program sends the password by
-HTTP Basic with any user name. Whoever gave it holds every permission of the table below.
+HTTP Basic with any user name, or a token that was made for it (``tokens``) as Bearer. Whoever gave the password holds every
+permission of the table below; a token cannot make tokens, and one that may only read cannot change anything.
 
 Three walls, each of which would do alone: a tween that turns away everything but ``OPEN_PATHS`` before anything is looked
 up, a default permission for every view, and the access list of the resource tree. **What is not named open is locked.**
@@ -11,16 +12,17 @@ up, a default permission for every view, and the access list of the resource tre
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import ipaddress
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from http.cookies import CookieError, SimpleCookie
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -33,10 +35,13 @@ from pyramid.csrf import BadCSRFOrigin
 from pyramid.httpexceptions import HTTPForbidden, HTTPTooManyRequests
 from pyramid.interfaces import ICSRFStoragePolicy, ISecurityPolicy
 from pyramid.request import RequestLocalCache
+from pyramid.security import Denied
 from pyramid.tweens import EXCVIEW, INGRESS, MAIN
+from sqlalchemy.orm import Session
 from zope.interface import implementer
 
-from dicomweb import passwords
+from dicomweb import passwords, tokens
+from dicomweb.db import work
 from dicomweb.models import WebSession
 from dicomweb.settings import Settings, is_loopback
 
@@ -91,6 +96,7 @@ class Permission(StrEnum):
     BATCH_RETRY = "batch:retry", "Have the failed files of a batch imported again."
     BATCH_DELETE = "batch:delete", "Delete a batch with all its images."
     IMAGE_READ = "image:read", "See images and their header elements."
+    IMAGE_ADD = "image:add", "Store images."
     SEARCH_SAVE = "search:save", "Give a search a name, and forget one."
     LABEL_CHANGE = "label:change", "Put labels on batches, studies, series and images, and take them away."
     ARRIVAL_READ = "arrival:read", "See what waits in the watched folders."
@@ -98,16 +104,28 @@ class Permission(StrEnum):
     JOB_READ = "job:read", "See what the workers owe."
     JOB_RETRY = "job:retry", "Have a failed job tried again."
     SETTINGS_READ = "settings:read", "See the settings in force, the watcher, the workers and the storage."
+    TOKEN_CHANGE = "token:change", "Make tokens for programs, and revoke them."
     SESSION_END = "session:end", "End one's own session."
 
 
 class Identity(NamedTuple):
     """Who is asking.
 
-    kind: ``session`` (a browser that gave the password), ``program`` (HTTP Basic) or ``open`` (the lockdown is off).
+    kind: ``session`` (a browser that gave the password), ``program`` (HTTP Basic), ``token`` or ``open`` (the lockdown is off).
+    name: of the token. writes: may change things.
     """
 
     kind: str
+    name: str = ""
+    writes: bool = True
+
+
+class TooManyAttempts(Exception):
+    """So many wrong passwords or tokens came that one has to wait, ``seconds``."""
+
+    def __init__(self, sentence: str, seconds: str) -> None:
+        super().__init__(sentence)
+        self.seconds = seconds
 
 
 class Lock:
@@ -137,6 +155,18 @@ class Lock:
         self._limiter.hit(ATTEMPTS_OF_ONE_ADDRESS, whose)
         self._limiter.hit(ATTEMPTS_OF_ALL, "all")
         return False
+
+    def note_wrong(self, address: str) -> None:
+        """Note that a token was wrong. Raises HTTPTooManyRequests when that was one of too many.
+
+        Unlike a password a token is looked up whatever was tried before: nobody can guess one, and so nobody's attempts
+        can keep a program out.
+        """
+        whose = _network(address)
+        self._refuse_too_many(ATTEMPTS_OF_ONE_ADDRESS, whose)
+        self._refuse_too_many(ATTEMPTS_OF_ALL, "all")
+        self._limiter.hit(ATTEMPTS_OF_ONE_ADDRESS, whose)
+        self._limiter.hit(ATTEMPTS_OF_ALL, "all")
 
     def _refuse_too_many(self, limit: RateLimitItemPerMinute, whose: str) -> None:
         if not self._limiter.test(limit, whose):
@@ -175,9 +205,11 @@ class LockdownPolicy:
 
     def permits(self, request: Any, context: Any, permission: str) -> Any:
         """Tell whether the access lists of a resource and those above it grant a permission."""
-        principals = [Everyone]
-        if self.identity(request) is not None:
-            principals.append(Authenticated)
+        identity = self.identity(request)
+        if identity is not None and identity.kind == "token" and permission == Permission.TOKEN_CHANGE:
+            # Else whoever finds a token could make himself another one that never ends.
+            return Denied("A token cannot make or revoke tokens.")
+        principals = [Everyone] if identity is None else [Everyone, Authenticated]
         return self._acl.permits(context, principals, permission)
 
     def remember(self, request: Any, userid: str, **_options: Any) -> list[tuple[str, str]]:
@@ -196,18 +228,65 @@ class LockdownPolicy:
 
 
 def _identify(request: Any) -> Identity | None:
-    settings: Settings = request.registry.settings["dicomweb"]
-    if not settings["lockdown.mode"]:
+    if not request.registry.settings["dicomweb"]["lockdown.mode"]:
         # A web page elsewhere can have its own name resolve to this machine; it must not read what is open here.
         if not is_loopback(request.domain.strip("[]")):
             raise HTTPForbidden("With the lockdown off, only requests to an address of this machine itself are answered.")
         return Identity("open")
-    if token := session_token(request):
-        expires_at = request.dbsession.scalar(sa.select(WebSession.expires_at).where(WebSession.token_hash == _hash(token)))
-        if expires_at is not None and expires_at > datetime.now(UTC):
+
+    def reading() -> AbstractContextManager[Session]:
+        # The session of a change holds the only write lock of SQLite from its first statement on.
+        return nullcontext(request.dbsession) if request.method in ("GET", "HEAD") else work(request.registry["engine"], read_only=True)
+
+    authorization = request.headers.get("Authorization", "")
+    return _recognise(request.registry, session_token(request), authorization, request.remote_addr or "", reading)
+
+
+def admit(registry: Any, headers: Mapping[str, str], address: str) -> Identity | None:
+    """Tell who is asking before there is a request: for the web server, which must not take a large body from anybody else.
+
+    headers: by names in small letters. Raises TooManyAttempts.
+    """
+    if not registry.settings["dicomweb"]["lockdown.mode"]:
+        return Identity("open")
+    try:
+        cookies = SimpleCookie(headers.get("cookie", ""))
+    except CookieError:
+        cookies = SimpleCookie()
+    token = cookies[SESSION_COOKIE].value if SESSION_COOKIE in cookies else ""
+    session = token if _TOKEN.fullmatch(token) else None
+    authorization = headers.get("authorization", "")
+    try:
+        return _recognise(registry, session, authorization, address, lambda: work(registry["engine"], read_only=True))
+    except HTTPTooManyRequests as error:
+        raise TooManyAttempts(str(error.detail), error.headers["Retry-After"]) from None
+
+
+def _recognise(
+    registry: Any, session: str | None, authorization: str, address: str, reading: Callable[[], AbstractContextManager[Session]]
+) -> Identity | None:
+    now = datetime.now(UTC)
+    if session is not None:
+        with reading() as dbsession:
+            expires_at = dbsession.scalar(sa.select(WebSession.expires_at).where(WebSession.token_hash == _hash(session)))
+        if expires_at is not None and expires_at > now:
             return Identity("session")
-    if (password := _basic_password(request)) is not None and request.registry["lock"].opens(password, request.remote_addr or ""):
-        return Identity("program")
+    scheme, _, credentials = authorization.partition(" ")
+    lock: Lock = registry["lock"]
+    match scheme.lower():
+        case "basic":
+            password = _password(credentials.strip())
+            return Identity("program") if password is not None and lock.opens(password, address) else None
+        case "bearer":
+            with reading() as dbsession:
+                token = tokens.find(dbsession, credentials.strip(), now=now)
+            if token is None:
+                lock.note_wrong(address)
+                return None
+            if not tokens.is_noted(token, now=now):
+                with work(registry["engine"]) as dbsession:
+                    tokens.note_use(dbsession, token.id, now=now)
+            return Identity("token", token.name, token.writes)
     return None
 
 
@@ -217,13 +296,10 @@ def session_token(request: Any) -> str | None:
     return token if _TOKEN.fullmatch(token) else None
 
 
-def _basic_password(request: Any) -> str | None:
-    authorization = request.authorization
-    if authorization is None or authorization.authtype.lower() != "basic" or not isinstance(authorization.params, str):
-        return None
+def _password(credentials: str) -> str | None:
     try:
-        decoded = base64.b64decode(authorization.params, validate=True).decode("utf-8")
-    except (binascii.Error, UnicodeDecodeError):
+        decoded = base64.b64decode(credentials, validate=True).decode("utf-8")
+    except ValueError:
         return None
     _name, colon, password = decoded.partition(":")
     return password if colon else None
@@ -281,7 +357,7 @@ def needs_csrf_token(request: Any) -> bool:
     if not _same_origin(request):
         raise BadCSRFOrigin("This change was asked for by another web site.")
     identity = request.identity
-    return identity is None or identity.kind != "program"
+    return identity is None or identity.kind not in ("program", "token")
 
 
 def _same_origin(request: Any) -> bool:
@@ -302,8 +378,11 @@ def lock_tween(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any], 
 
     def tween(request: Any) -> Any:
         # Not request.path_info, which fails on an address that is no text.
-        if not is_open(request.environ.get("PATH_INFO", "")) and request.identity is None:
-            raise HTTPForbidden("The password is needed.")
+        if not is_open(request.environ.get("PATH_INFO", "")):
+            if request.identity is None:
+                raise HTTPForbidden("The password is needed.")
+            if not request.identity.writes and request.method not in SAFE_METHODS:
+                raise HTTPForbidden("This token may only read.")
         return handler(request)
 
     return tween

@@ -10,6 +10,7 @@ from __future__ import annotations
 import configparser
 import ipaddress
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +40,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("web.host", "DICOMWEB_HOST", "text", "127.0.0.1", "The address the web server listens on."),
     Setting("web.port", "DICOMWEB_PORT", "count", "6543", "The port the web server listens on."),
     Setting("web.threads", "DICOMWEB_WEB_THREADS", "count", "8", "How many requests the web server answers at once."),
+    Setting(
+        "web.public_url",
+        "DICOMWEB_PUBLIC_URL",
+        "text",
+        "",
+        "The address under which others reach the application; empty means the name a client uses and the port the web server listens on.",
+    ),
     Setting(
         "web.trusted_proxy",
         "DICOMWEB_WEB_TRUSTED_PROXY",
@@ -185,6 +193,71 @@ SETTINGS: tuple[Setting, ...] = (
         True,
     ),
     Setting(
+        "web.max_body_bytes",
+        "DICOMWEB_WEB_MAX_BODY_BYTES",
+        "bytes",
+        "4G",
+        "A larger request to store images (STOW-RS) is refused.",
+    ),
+    Setting(
+        "stow.wait_seconds",
+        "DICOMWEB_STOW_WAIT_SECONDS",
+        "seconds",
+        "60",
+        "How long a request to store images waits for the import before it is answered with 202.",
+    ),
+    Setting(
+        "dimse.port",
+        "DICOMWEB_DIMSE_PORT",
+        "port",
+        "0",
+        "The port on which DIMSE associations (C-ECHO, C-STORE, C-FIND) are accepted; 0 means none.",
+    ),
+    Setting("dimse.host", "DICOMWEB_DIMSE_HOST", "text", "127.0.0.1", "The address on which they are accepted."),
+    Setting("dimse.aet", "DICOMWEB_DIMSE_AET", "text", "DICOMWEB", "The AE title by which the application is called."),
+    Setting(
+        "dimse.callers",
+        "DICOMWEB_DIMSE_CALLERS",
+        "words",
+        "",
+        "The AE titles that may call; needed where others than this machine can.",
+    ),
+    Setting(
+        "dimse.any_called",
+        "DICOMWEB_DIMSE_ANY_CALLED",
+        "switch",
+        "off",
+        "Accept associations that call another AE title too.",
+    ),
+    Setting(
+        "dimse.max_associations",
+        "DICOMWEB_DIMSE_MAX_ASSOCIATIONS",
+        "count",
+        "20",
+        "How many associations there may be at once.",
+    ),
+    Setting(
+        "dimse.max_objects",
+        "DICOMWEB_DIMSE_MAX_OBJECTS",
+        "count",
+        "100000",
+        "How many objects one association may send.",
+    ),
+    Setting(
+        "dimse.max_bytes",
+        "DICOMWEB_DIMSE_MAX_BYTES",
+        "bytes",
+        "64G",
+        "How many bytes one association may send.",
+    ),
+    Setting(
+        "dimse.max_seconds",
+        "DICOMWEB_DIMSE_MAX_SECONDS",
+        "seconds",
+        "14400",
+        "How long one association may last.",
+    ),
+    Setting(
         "console.enabled",
         "DICOMWEB_CONSOLE",
         "switch",
@@ -318,6 +391,10 @@ class Settings(Mapping[str, Any]):
                 if not text.isascii() or not text.isdigit() or int(text) < 1:
                     raise wrong("a whole number of at least 1")
                 return int(text)
+            case "port":
+                if not text.isascii() or not text.isdigit() or int(text) > 65535:
+                    raise wrong("a port, a number from 0 to 65535")
+                return int(text)
             case "seconds":
                 try:
                     seconds = float(text)
@@ -346,9 +423,18 @@ class Settings(Mapping[str, Any]):
     def _check(self) -> None:
         if self._values["web.port"] > 65535:
             raise SettingError("web.port (DICOMWEB_PORT): a port is a number from 1 to 65535.")
+        if self._values["web.public_url"] and not re.fullmatch(r"https?://[^/?#\s\"<>\\]+(/[^?#\s\"<>\\]*)?", self._values["web.public_url"]):
+            raise SettingError("web.public_url (DICOMWEB_PUBLIC_URL): an address begins with http:// or https:// and has no ? and #.")
         if not self._values["lockdown.mode"] and not self.loopback:
             raise SettingError(
                 f"lockdown.mode (DICOMWEB_LOCKDOWN): the lockdown can be switched off on a loopback address only, and web.host is {self._values['web.host']}."
+            )
+        if not 1 <= len(self._values["dimse.aet"]) <= 16:
+            raise SettingError("dimse.aet (DICOMWEB_DIMSE_AET): an AE title has 1 to 16 characters.")
+        if self._values["dimse.port"] and not is_loopback(self._values["dimse.host"]) and not self._values["dimse.callers"]:
+            # DIMSE knows no password; what others can reach must at least be told who may call.
+            raise SettingError(
+                f"dimse.callers (DICOMWEB_DIMSE_CALLERS): dimse.host is {self._values['dimse.host']}, which others can reach, so the AE titles that may call must be named."
             )
         var = self.var
         for folder in self._values["watch.folders"]:

@@ -221,7 +221,7 @@ class PackWriter:
             if self._storage.sync:
                 os.fdatasync(self._fd)
         except OSError as error:
-            raise _failure(error) from error
+            raise failure_of(error) from error
         finally:
             os.close(self._fd)
             self._fd = None
@@ -243,7 +243,7 @@ class PackWriter:
             try:
                 self._fd = self._create(path)
             except OSError as error:
-                raise _failure(error) from error
+                raise failure_of(error) from error
         return self._fd
 
     def _create(self, path: Path) -> int:
@@ -274,10 +274,11 @@ def _write(fd: int, data: bytes) -> None:
         while view:
             view = view[os.write(fd, view) :]
     except OSError as error:
-        raise _failure(error) from error
+        raise failure_of(error) from error
 
 
-def _failure(error: OSError) -> StorageFailed:
+def failure_of(error: OSError) -> StorageFailed:
+    """Say what an error of the operating system means for the storage."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StorageFull(f"{CANNOT_STORE}: the disk of the state folder is full.")
     return StorageFailed(f"{CANNOT_STORE} in the state folder: {error.strerror}.")

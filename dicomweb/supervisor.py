@@ -118,6 +118,7 @@ def programs(settings: Settings, ini: Path) -> list[Child]:
         Child("web", [*python, "pyramid.scripts.pserve", str(ini)]),
         Child("workers", [*python, "workers", str(ini)]),
         Child("watcher", [*python, "watcher", str(ini)]),
+        *([Child("dimse", [*python, "dimse", str(ini)])] if settings["dimse.port"] else []),
     ]
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from dicomweb import imports, jobs, removals
 from dicomweb.imports import Importer, Stopping
 from dicomweb.imports.importer import batch_of
-from dicomweb.models import Job
+from dicomweb.models import Batch, Job
 
 # How long done jobs stay in the table, for people who want to know what happened.
 KEEP_DONE = timedelta(days=7)
@@ -16,6 +16,8 @@ KEEP_DONE = timedelta(days=7)
 
 def delete_batch(importer: Importer, job: Job) -> None:
     """Remove a batch part by part; the last part ends the job."""
+    with importer.work(read_only=True) as dbsession:
+        batch = dbsession.get(Batch, batch_of(job))
     gone = False
     while not gone:
         if importer.stopping():
@@ -24,6 +26,8 @@ def delete_batch(importer: Importer, job: Job) -> None:
             gone = removals.delete_some(dbsession, job, now=importer.clock())
             if gone:
                 removals.erase_strays(dbsession, importer.storage, batch_of(job))
+                if batch is not None and batch.path:
+                    imports.remove_delivery(importer.settings, batch.path)
                 jobs.finish(dbsession, job, now=importer.clock())
 
 

@@ -1,6 +1,7 @@
 """From the first byte of a file to its header: preamble, file meta information, transfer syntax, dataset. PS3.10 7."""
 
 import struct
+import threading
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -26,6 +27,8 @@ META_HEAD = struct.Struct("<HH2sHI")
 MEMORY_VIEW_BYTES = 1 << 20
 
 _memo = Memo()
+# Threads of the web server read too, and a run must not be split while another thread compares with it.
+_memo_lock = threading.Lock()
 
 
 class Rules(NamedTuple):
@@ -50,15 +53,18 @@ def read_header(
 
     Raises NotDicom, Truncated, TooDeep, TooManyElements, TooLarge, Unreadable.
     """
-    limits = limits or Limits()
-    _memo.fit(limits.depth)
     size = len(data) if size is None else size
     if isinstance(data, memoryview):
         view = data
         data = bytes(view[:MEMORY_VIEW_BYTES])
         if pread is None:
             pread = _pread_of(view)
-    window = Window(data, size, pread)
+    with _memo_lock:
+        return _read(Window(data, size, pread), limits or Limits())
+
+
+def _read(window: Window, limits: Limits) -> Header:
+    _memo.fit(limits.depth)
     walker = Walker(window, limits, _memo)
     start = _start(walker)
     meta_end, meta_explicit = _meta_end(window, start)

@@ -8,12 +8,37 @@ pack that its next attempt removes.
 Every file gets exactly one outcome: it is an image, or it has an ``Outcome`` row that says why not (a conflict has both).
 
 Modules: ``scanning``, ``chunks`` (the one transaction), ``reading`` and ``folders`` (files, safely), ``families`` (patients,
-studies, series), ``outcomes``, ``sources`` (where the bytes are afterwards), ``importer`` (what every step needs).
+studies, series), ``outcomes``, ``sources`` (where the bytes are afterwards), ``deliveries`` (files that come over the network),
+``importer`` (what every step needs).
 """
 
-from dicomweb.imports.chunks import import_chunk
+from dicomweb.imports.chunks import Chunk, import_begun_chunk, import_chunk
+from dicomweb.imports.deliveries import (
+    Delivery,
+    announce,
+    clear_left,
+    incoming_folder,
+    remove_delivery,
+    wait_until_done,
+)
 from dicomweb.imports.importer import Importer, Stopping
 from dicomweb.imports.scanning import scan_batch
 from dicomweb.imports.sources import locate, remove_sources, unpack_fragments
 
-__all__ = ["Importer", "Stopping", "import_chunk", "locate", "remove_sources", "scan_batch", "unpack_fragments"]
+__all__ = [
+    "Chunk",
+    "Delivery",
+    "Importer",
+    "Stopping",
+    "announce",
+    "clear_left",
+    "import_begun_chunk",
+    "import_chunk",
+    "incoming_folder",
+    "locate",
+    "remove_delivery",
+    "remove_sources",
+    "scan_batch",
+    "unpack_fragments",
+    "wait_until_done",
+]

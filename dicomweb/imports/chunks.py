@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from dicomweb import batches, headers, index, jobs, removals
 from dicomweb.db import is_overtaken
+from dicomweb.imports.deliveries import remove_delivered
 from dicomweb.imports.families import ensure_series
 from dicomweb.imports.importer import Importer, Stopping, batch_of
 from dicomweb.imports.outcomes import NoImage, add_outcomes, outcome
@@ -51,14 +52,30 @@ class Known(NamedTuple):
     sha256: bytes
 
 
+class Chunk(NamedTuple):
+    """What became of the files of a chunk."""
+
+    verdicts: Sequence[Verdict]
+    refused: Sequence[NoImage]
+
+
 def import_chunk(importer: Importer, job: Job) -> None:
     """Import the files of one chunk and end its job, in one transaction.
 
     Raises Stopping, storage.StorageFailed, jobs.LeaseLost, batches.BatchGone; then nothing of the chunk was kept.
     """
-    first, last = job.payload["first"], job.payload["last"]
     with importer.work() as dbsession:
+        first, last = job.payload["first"], job.payload["last"]
         batches.begin_chunk(dbsession, batch_of(job), first, last, now=importer.clock())
+    import_begun_chunk(importer, job)
+
+
+def import_begun_chunk(importer: Importer, job: Job) -> Chunk | None:
+    """Do what ``import_chunk`` does, for a chunk that is shown as being processed already; tell what became of its files.
+
+    None: the chunk was cut in two instead.
+    """
+    first, last = job.payload["first"], job.payload["last"]
     with importer.work(read_only=True) as dbsession:
         batch = dbsession.get_one(Batch, job.batch_id)
         rows = dbsession.execute(
@@ -69,7 +86,7 @@ def import_chunk(importer: Importer, job: Job) -> None:
         ).all()
     importer.storage.remove_left(batch.id, job.id, job.attempts)
     if job.attempts > _SPLIT_AFTER and _split(importer, job, [image for image, _ in rows]):
-        return
+        return None
     pack = importer.storage.write_pack(batch.id, job.id, job.attempts)
     candidates: list[Candidate] = []
     refused: list[NoImage] = []
@@ -84,7 +101,10 @@ def import_chunk(importer: Importer, job: Job) -> None:
                     candidates.append(result)
                 else:
                     refused.append(result)
-            _commit_chunk(importer, job, batch, reader, pack, candidates, refused, given_up)
+            verdicts = _commit_chunk(importer, job, batch, reader, pack, candidates, refused, given_up)
+    if batch.source != "folder":
+        remove_delivered(importer, batch, verdicts)
+    return Chunk(verdicts, refused)
 
 
 def _split(importer: Importer, job: Job, images: Sequence[Image]) -> bool:
@@ -133,7 +153,7 @@ def _commit_chunk(
     candidates: Sequence[Candidate],
     refused: Sequence[NoImage],
     given_up: ExitStack,
-) -> None:
+) -> Sequence[Verdict]:
     withdrawn: set[int] = set()
     overtaken: Exception = Stopping()
     for _ in range(_COLLISIONS):
@@ -160,7 +180,7 @@ def _commit_chunk(
         try:
             with importer.work() as dbsession:
                 _write_chunk(dbsession, importer, job, batch, pack, verdicts, refused, existing, series, prepared)
-            return
+            return verdicts
         except (batches.BatchGone, jobs.LeaseLost):
             abandon.close()
             with importer.work() as dbsession:
@@ -221,7 +241,7 @@ def _write_chunk(
     _write_duplicates(dbsession, batch.id, duplicates, now)
     conflicts = [verdict for verdict in fresh if verdict.version and verdict.version > 0]
     _write_conflicts(dbsession, batch.id, conflicts, now)
-    if importer.settings["import.mode"] == "move" and (fresh or duplicates):
+    if importer.settings["import.mode"] == "move" and batch.source == "folder" and (fresh or duplicates):
         jobs.enqueue(
             dbsession,
             "remove_sources",

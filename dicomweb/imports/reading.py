@@ -57,7 +57,9 @@ class Reader:
     def __init__(self, importer: Importer, batch: Batch, pack: PackWriter) -> None:
         self._settings = importer.settings
         self._storage = importer.storage
-        self._stores = importer.settings["import.mode"] != "reference"
+        # What came over the network has no other place to stay.
+        self._stores = importer.settings["import.mode"] != "reference" or batch.source != "folder"
+        self._only_study = batch.only_study
         self._folder = Folder(batch.path or "")
         self._pack = pack
         self._limits = headers.Limits(
@@ -129,7 +131,7 @@ class Reader:
         header = self._header(data)
         if header.is_dicomdir:
             return self._dicomdir(image, size)
-        uid = identity(header)
+        uid = self._identity(header)
         offset = self._pack.append(data) if self._stores else None
         return Candidate(image.id, image.path, size, hashlib.sha256(data).digest(), header, uid, None, offset)
 
@@ -153,7 +155,7 @@ class Reader:
         header = headers.read_header(os.pread(fd, _HEAD_BYTES, 0), size=size, pread=pread, limits=self._limits)
         if header.is_dicomdir:
             return self._dicomdir(image, size)
-        uid = identity(header)
+        uid = self._identity(header)
         offset = None
         if self._stores:
             offset = self._pack.append_blocks(blocks()).offset
@@ -174,7 +176,7 @@ class Reader:
             source.length,
             image.sha256 or b"",
             header,
-            identity(header),
+            self._identity(header),
             image.pack_id,
             image.pack_offset,
         )
@@ -188,6 +190,12 @@ class Reader:
                 copy.write(data)
                 copy.flush()
                 return read_with_pydicom(Path(f"/proc/{os.getpid()}/fd/{copy.fileno()}"), limits=self._limits)
+
+    def _identity(self, header: headers.Header) -> str:
+        uid = identity(header)
+        if self._only_study is not None and header.value(_UIDS["StudyInstanceUID"]) != self._only_study:
+            raise Refused("wrong-study", "The file is of another study than the one it was stored into.")
+        return uid
 
     def withdraw(self, candidate: Candidate) -> None:
         """Take the bytes of a candidate back that does not become an image."""

@@ -14,7 +14,7 @@ from dicomweb.imports.outcomes import add_outcomes, outcome
 from dicomweb.models import Batch, Job, unescape_path
 
 # Below this many files it is not worth waking another worker.
-_SMALL_CHUNK = 64
+SMALL_CHUNK = 64
 
 SYSTEM_FILES = frozenset({".DS_Store", "Thumbs.db", "thumbs.db", "desktop.ini", ".directory"})
 
@@ -116,7 +116,7 @@ def cut(files: Sequence[Entry], most: int, workers: int) -> list[tuple[int, int]
     a handful of images result; a chunk that is at least half full ends where a folder ends, since a folder is mostly a series
     and whole series make small groups.
     """
-    size = max(min(most, _SMALL_CHUNK), min(most, -(-len(files) // workers)))
+    size = max(min(most, SMALL_CHUNK), min(most, -(-len(files) // workers)))
     size = -(-len(files) // max(1, -(-len(files) // size)))
     chunks: list[tuple[int, int]] = []
     first = 0

@@ -124,7 +124,8 @@ def label_batch(context: BatchResource, request: Any) -> SeeOther:
 def ask_before_delete(context: BatchResource, request: Any) -> dict[str, Any]:
     """Tell exactly what will be deleted, and ask."""
     series = series_of_batch(request.dbsession, context.batch.id, SERIES_SHOWN + 1)
-    mode = request.registry.settings["dicomweb"]["import.mode"]
+    # What came over the network is nowhere else that we know of.
+    mode = request.registry.settings["dicomweb"]["import.mode"] if context.batch.source == "folder" else "move"
     return {**_summary(context.batch), "series_count": len(series), "series_shown": SERIES_SHOWN, "mode": mode, "error": None}
 
 

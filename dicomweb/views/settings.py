@@ -1,4 +1,4 @@
-"""The settings page: watcher, workers, jobs, the settings in force, storage."""
+"""The settings page: watcher, workers, jobs, tokens, the settings in force, storage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from pyramid.view import view_config
 
-from dicomweb import batches, jobs, watching
+from dicomweb import batches, jobs, tokens, watching
 from dicomweb.listing import take_page
 from dicomweb.models import JOB_STATUS, Job, Worker
 from dicomweb.resources import JobResource, SettingsResource
@@ -35,6 +35,8 @@ def show_settings(context: SettingsResource, request: Any) -> dict[str, Any]:
         "disk": {"free": free, "total": total, "filled": 1 - free / total if total else 0.0},
         "storage": request.registry["storage"].root,
         "database": request.dbsession.get_bind().dialect.name,
+        "tokens": tokens.every(request.dbsession),
+        "fields": {"name": "", "scope": "read", "ends": ""},
         "message": message(request),
     }
 

@@ -166,7 +166,7 @@ def make_app(settings: Settings, **more: str) -> Any:
         _apps[key] = main({"here": str(settings.here)}, **ini)
     elif (registry := _apps[key].registry).settings["dicomweb"].here != settings.here:
         with Configurator(settings={**ini, "dicomweb": Settings(ini, here=settings.here)}) as config:
-            for holder in ("dicomweb.db", "dicomweb.security", "dicomweb.resources"):
+            for holder in ("dicomweb.db", "dicomweb.security", "dicomweb.resources", "dicomweb.rs.storing"):
                 config.include(holder)
         registry.update(config.registry)
         registry.settings.update(config.registry.settings)

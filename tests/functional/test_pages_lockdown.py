@@ -32,6 +32,8 @@ PLACES = {
     "ImageResource": "/batches/1/images/1",
     "ArrivalResource": "/arrivals/1",
     "JobResource": "/jobs/1",
+    "TokensContainer": "/tokens",
+    "TokenResource": "/tokens/1",
     "SearchResource": "/search",
     "ConsoleResource": "/console",
 }

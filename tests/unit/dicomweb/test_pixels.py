@@ -28,7 +28,9 @@ from pydicom.uid import (
 )
 
 from dicomweb import pixels
-from dicomweb.pixels import CannotRender, Frame, Renderer, render, write_png
+from dicomweb.pixels import CannotRender, Frame, Renderer
+from dicomweb.pixels.pictures import write_png
+from dicomweb.pixels.serving import render
 from tests import dicom_files
 
 

@@ -13,7 +13,7 @@ def options(**ini: str) -> dict[str, object]:
 def test_waitress_listens_where_the_settings_say_and_has_limits() -> None:
     chosen = options(web__host="127.0.0.2", web__port="7001", web__threads="3")
     assert (chosen["host"], chosen["port"], chosen["threads"]) == ("127.0.0.2", 7001, 3)
-    assert chosen["max_request_body_size"] == 16 << 20
+    assert chosen["max_request_body_size"] == (4 << 30) + 1
 
 
 def test_nobody_is_believed_about_the_clients_address_unless_named() -> None:

@@ -119,3 +119,18 @@ def test_load_says_what_is_wrong_with_the_ini_file(tmp_path: Path) -> None:
     (tmp_path / "bad.ini").write_text("[app:main\nx")
     with pytest.raises(SettingError, match="cannot be understood"):
         Settings.load(tmp_path / "bad.ini")
+
+
+def test_dimse_is_off_and_others_must_be_named_before_they_can_reach_it() -> None:
+    assert Settings({}, environ={})["dimse.port"] == 0
+    assert Settings({"dimse.host": "0.0.0.0"}, environ={})["dimse.port"] == 0
+    with pytest.raises(SettingError, match=r"dimse\.callers"):
+        Settings({"dimse.host": "0.0.0.0", "dimse.port": "11112"}, environ={})
+    named = Settings({"dimse.host": "0.0.0.0", "dimse.port": "11112", "dimse.callers": "SCANNER, OTHER"}, environ={})
+    assert named["dimse.callers"] == ("SCANNER", "OTHER")
+
+
+@pytest.mark.parametrize(("name", "value"), [("dimse.port", "65536"), ("dimse.port", "-1"), ("dimse.port", "x"), ("dimse.aet", "x" * 17)])
+def test_what_is_no_port_and_no_title_is_refused(name: str, value: str) -> None:
+    with pytest.raises(SettingError):
+        Settings({name: value}, environ={})

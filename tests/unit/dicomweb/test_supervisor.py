@@ -210,3 +210,8 @@ def test_a_broker_of_ones_own_is_not_started_twice(settings: Settings, tmp_path:
     assert [child.name for child in programs(settings, ini)] == ["broker", "web", "workers", "watcher"]
     elsewhere = Settings({"broker.url": "redis://somewhere/0"}, environ={}, here=tmp_path)
     assert [child.name for child in programs(elsewhere, ini)] == ["web", "workers", "watcher"]
+
+
+def test_the_listener_is_started_only_when_it_has_a_port(tmp_path: Path) -> None:
+    with_port = Settings({"dimse.port": "11112", "broker.url": "redis://somewhere/0"}, environ={}, here=tmp_path)
+    assert [child.name for child in programs(with_port, tmp_path / "some.ini")] == ["web", "workers", "watcher", "dimse"]

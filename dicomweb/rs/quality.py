@@ -1,0 +1,49 @@
+"""What is odd about the data that a search gives, told beside its results."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from dicomweb import index
+from dicomweb.index.dialect import dialect_of
+from dicomweb.models import GROUP_SIZE, Field, GroupColumn, GroupHeader, GroupSeries, Header, Image, Series
+
+_PATIENT_ID = "00100020"
+# Made once: to put a statement together takes longer than to answer it.
+_FIELD = sa.select(Field.id).where(Field.path == _PATIENT_ID)
+_IN_COMMON = (
+    sa.select(Series.study_key, Header.folded)
+    .join(GroupSeries, GroupSeries.series_id == Series.id)
+    .join(GroupHeader, GroupHeader.group_id == GroupSeries.group_id)
+    .join(Header, Header.id == GroupHeader.header_id)
+    .distinct()
+)
+_IN_COLUMNS = (
+    sa.select(Image.header_key, Series.study_key)
+    .select_from(Series)
+    .join(GroupSeries, GroupSeries.series_id == Series.id)
+    .join(GroupColumn, sa.and_(GroupColumn.group_id == GroupSeries.group_id, GroupColumn.slot == 0))
+    .join(Image, sa.and_(Image.header_key.between(GroupSeries.group_id * GROUP_SIZE, GroupSeries.group_id * GROUP_SIZE + GROUP_SIZE - 1), Image.series_id == Series.id))
+)
+
+
+def studies_of_several_patients(dbsession: Session, study_ids: Collection[int]) -> set[int]:
+    """Give those of some studies whose images have different PatientIDs, in at most five statements.
+
+    A StudyInstanceUID is one study whoever has it (PS3.3 C.7.2.1); that it is used for two patients is a mistake of its maker.
+    """
+    field_id = dbsession.scalar(_FIELD)
+    if field_id is None or not study_ids:
+        return set()
+    among = dialect_of(dbsession).within(Series.study_key, study_ids)
+    patients: dict[int, set[str]] = defaultdict(set)
+    for study_id, patient in dbsession.execute(_IN_COMMON.where(GroupHeader.field_id == field_id, Header.field_id == field_id, among)):
+        patients[study_id].add(patient)
+    studies = {key: study_id for key, study_id in dbsession.execute(_IN_COLUMNS.where(GroupColumn.field_id == field_id, among)) if key is not None}
+    for key, (_, patient) in index.read_smallest(dbsession, studies, _PATIENT_ID).items() if studies else ():
+        patients[studies[key]].add(patient)
+    return {study_id for study_id, found in patients.items() if len(found) > 1}
