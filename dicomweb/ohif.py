@@ -36,16 +36,16 @@ URL = "/ohif/"
 
 _STAMP = ".ready"
 _LARGEST_FILE = 64 << 20
-# Segmentation by a neural network (139 MB), slides, other people's configurations, signing in elsewhere, other web servers.
+# Segmentation by a neural network (139 MB), other people's configurations, signing in elsewhere, other web servers.
 _LEFT_OUT = re.compile(
-    r"ort/|dicom-microscopy-viewer/|customizations/|.*\.map$|silent-refresh\.html$|google\.js$|oidc-client|app-config\.js$|_|serve\.json$|sw\.js$"
+    r"ort/|customizations/|.*\.map$|silent-refresh\.html$|google\.js$|oidc-client|app-config\.js$|_|serve\.json$|sw\.js$"
 )
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _COMPRESSED = frozenset((".css", ".html", ".js", ".json", ".svg", ".wasm"))
 _SMALL = 1024
 # What makes an address absolute, by the kind of file; the group is what stands before the slash.
 _ABSOLUTE = {
-    ".js": re.compile(rb'(\.p = ")/(?=")'),
+    ".js": re.compile(rb"""(\.p = ["]|browserImportFunction\(['])/(?=["]|dicom-microscopy-viewer/)"""),
     ".css": re.compile(rb"(url\()/(?!/)"),
     ".html": re.compile(rb'((?:href|src|content)="|PUBLIC_URL=")/(?!/)'),
     ".json": re.compile(rb'("src": ")/(?!/)'),
@@ -176,7 +176,7 @@ def unpack(package: Path, folder: Path) -> None:
 if __name__ == "__main__":
     try:
         if not installed():
-            print(f"Fetching {PACKAGE} {VERSION} (50 MB) and preparing it (50 MB on the disk)", flush=True)  # noqa: T201
+            print(f"Fetching {PACKAGE} {VERSION} (50 MB) and preparing it (70 MB on the disk)", flush=True)  # noqa: T201
         install()
         print(f"OHIF {VERSION} is installed; the running application offers it at {URL}")  # noqa: T201
     except CannotInstall as error:

@@ -47,6 +47,8 @@ _CONFIGURATION: dict[str, Any] = {
     "routerBasename": ohif.URL.rstrip("/"),
     "extensions": [],
     "modes": [],
+    # Without the tour that lies over the first image of everybody who comes for the first time.
+    "customizationService": [{"ohif.tours": {"$set": []}}],
     "showStudyList": True,
     "investigationalUseDialog": {"option": "never"},
     "showWarningMessageForCrossOrigin": False,
@@ -79,6 +81,13 @@ _CONFIGURATION: dict[str, Any] = {
         }
     ],
 }
+# In the place of OHIF's own name: the way back.
+_NAME = """\
+window.config.whiteLabeling = {
+  createLogoComponentFn: React =>
+    React.createElement("a", {href: "/", title: "Back to DICOM Database", className: "text-foreground whitespace-nowrap"}, "DICOM Database"),
+};
+"""
 _NOT_INSTALLED = (
     "OHIF is not installed",
     "The viewer OHIF is a choice: whoever runs this application installs it with “make ohif”, and it is here at once.",
@@ -97,7 +106,7 @@ def policy(*, scripts: list[str], evaluates: bool) -> str:
 
 def configuration() -> str:
     """Write the configuration of OHIF, as the script it loads."""
-    return f"window.config = {json.dumps(_CONFIGURATION, indent=2)};\n"
+    return f"window.config = {json.dumps(_CONFIGURATION, indent=2)};\n{_NAME}"
 
 
 @view_config(route_name="ohif", request_method="GET", renderer="failure.jinja2", permission=Permission.IMAGE_READ)
