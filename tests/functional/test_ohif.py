@@ -24,13 +24,6 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 STUDY, SERIES, IMAGE = (dicom_files.uid(kind, "shown") for kind in ("study", "series", "image"))
 
 
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where OHIF would be installed: nothing is there."""
-    monkeypatch.setattr(ohif, "INSTALLED", tmp_path / "installed" / "ohif")
-    return ohif.INSTALLED
-
-
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     """A small package, installed."""
