@@ -26,8 +26,8 @@ from tests.functional.rs_data import (
     reads,
     report,
     sample,
-    statements,
 )
+from tests.statements import statements
 
 STORED = OCTETS + "; transfer-syntax=*"
 FILES = {
