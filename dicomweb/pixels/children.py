@@ -90,19 +90,23 @@ class Renderer:
         return self._ask("cut", cut=[list(map(frame_json, frames)), *others], look=look_json(look))[1]
 
     def _transcoded(self, frame: Frame, head: bytes, tail: bytes, frames: int, packed: bool) -> Iterator[bytes]:
+        pieces = iter([self._ask("packed", frame=frame_json(frame))[1]]) if packed else self._decoded(frame, frames)
+        # Whether the pixels can be decoded at all is known before anything is given.
+        first = next(pieces, b"")
         yield head
-        if packed:
-            yield self._ask("packed", frame=frame_json(frame))[1]
-        else:
-            odd = 0
-            for number in range(1, frames + 1):
-                data = self.decode(frame._replace(number=number)).data
-                odd ^= len(data) & 1
-                yield data
-            if odd:
-                yield b"\0"
+        yield first
+        yield from pieces
         if tail:
             yield tail
+
+    def _decoded(self, frame: Frame, frames: int) -> Iterator[bytes]:
+        odd = 0
+        for number in range(1, frames + 1):
+            data = self.decode(frame._replace(number=number)).data
+            odd ^= len(data) & 1
+            yield data
+        if odd:
+            yield b"\0"
 
     def _ask(self, what: str, **question: Any) -> tuple[dict[str, Any], bytes]:
         try:
