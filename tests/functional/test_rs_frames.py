@@ -22,6 +22,7 @@ from tests.functional.rs_data import (
     address,
     get,
     import_files,
+    once,
     parts,
     reads,
     report,
@@ -37,6 +38,7 @@ FILES = {
 
 
 class TestAsStored:
+    @once
     @pytest.mark.parametrize("name", FILES)
     def test_a_frame_is_sent_as_it_is_stored_by_one_read(
         self, api: Any, importer: Importer, tmp_path: Path, pydicom_files: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch, name: str
@@ -62,6 +64,7 @@ class TestAsStored:
         assert parts(answer)[0][1] == datasets[3].PixelData
         assert len([statement for statement in made if statement.startswith("SELECT")]) == 1
 
+    @once
     def test_media_types_of_images_name_the_stored_syntax(self, api: Any, importer: Importer, tmp_path: Path, pydicom_files: tuple[Path, ...]) -> None:
         (ds,) = import_files(importer, tmp_path / "in", sample(pydicom_files, "MR_small_RLE.dcm"))
         for media_type in ("image/dicom-rle", "image/x-dicom-rle"):
@@ -85,6 +88,7 @@ class TestAsStored:
         assert b"".join(content for _, content in every) == values.tobytes()
 
 
+@once
 class TestDecoded:
     @pytest.mark.parametrize(
         "name",
@@ -135,6 +139,7 @@ class TestDecoded:
         assert len(made) == 4
 
 
+@once
 class TestRefusals:
     @pytest.mark.parametrize("frames", ["0", "-1", "a", "1,,2", "1.5", "", "%00", "1,", ",".join(["1"] * 10_001), "9999999999"])
     def test_what_is_no_list_of_frames_is_an_error_of_the_client(self, api: Any, importer: Importer, tmp_path: Path, frames: str) -> None:
@@ -198,6 +203,7 @@ class TestBulkData:
             ((_, content),) = parts(get(api, "/" + url.split("/", 3)[3], OCTETS))
             assert content == expected[path]
 
+    @once
     def test_ranges_of_it_are_given(self, api: Any, importer: Importer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (ds,) = import_files(importer, tmp_path / "in", dicom_files.image_bytes("range"))
         with reads(monkeypatch) as made:
@@ -209,11 +215,13 @@ class TestBulkData:
         assert get(api, address(ds, "bulkdata", "7FE00010"), Range="bytes=600-").status_int == 416
         assert get(api, address(ds, "bulkdata", "7FE00010"), Range="nonsense").body == ds.PixelData
 
+    @once
     @pytest.mark.parametrize("path", ["00100010/0/00080018", "99999999", "7fe00010", "../../metadata", "", "7FE00010/0/7FE00010", "00081140", "PatientName", "%00"])
     def test_what_is_no_bulk_data_is_not_found(self, api: Any, importer: Importer, tmp_path: Path, path: str) -> None:
         (ds,) = import_files(importer, tmp_path / "in", dicom_files.image_bytes("none"))
         assert get(api, address(ds, "bulkdata", path)).status_int == 404
 
+    @once
     def test_of_big_endian_files_numbers_are_given_in_little_endian(self, api: Any, importer: Importer, tmp_path: Path) -> None:
         ds = dicom_files.image("big", RedPaletteColorLookupTableData=b"\0\1" * 1000)
         (ds,) = import_files(importer, tmp_path / "in", dicom_files.file_bytes(ds, ExplicitVRBigEndian))
@@ -266,6 +274,7 @@ def encapsulated(seed: str, syntax: str, fragments: list[bytes], **keywords: Any
     return dicom_files.file_bytes(ds, syntax)
 
 
+@once
 class TestWhatTheHeaderSaysTooMuch:
     COLOUR = {"SamplesPerPixel": 3, "PhotometricInterpretation": "YBR_PARTIAL_420", "PlanarConfiguration": 0, "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
 
