@@ -39,13 +39,12 @@ class Connection(socket.socket):
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Receive some of a PDU. Raises TimeoutError when it does not come in time."""
+        now = time.monotonic()
         if not self._head:
-            self._until = time.monotonic() + SILENT_SECONDS
-        self.settimeout(max(0.001, self._until - time.monotonic()))
-        try:
-            data = super().recv(size, flags)
-        finally:
-            self.settimeout(SILENT_SECONDS)
+            self._until = now + SILENT_SECONDS
+        if now > self._until:
+            raise TimeoutError("A PDU took too long to come.")
+        data = super().recv(size, flags)
         if len(self._head) < _HEAD.size:
             self._head += data
             if len(self._head) < _HEAD.size:

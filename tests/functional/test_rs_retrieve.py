@@ -68,6 +68,18 @@ class TestSeveral:
         again = get(api, STUDY, **{"If-None-Match": first.headers["ETag"]})
         assert (again.status_int, len(parts(again))) == (200, 5)
 
+    @once
+    def test_a_syntax_that_only_some_are_stored_in_is_refused_before_anything_is_sent(self, api: Any, importer: Importer, tmp_path: Path) -> None:
+        # The first of them is stored so, and another block of the answer is not.
+        uids = {"StudyInstanceUID": dicom_files.uid("study", "mixed")}
+        for number, syntax in enumerate([ImplicitVRLittleEndian] * 5 + [LITTLE]):
+            import_files(importer, tmp_path / f"mixed{number}", dicom_files.image_bytes(f"mixed/{number}", syntax, **uids))
+        study = f"{ROOT}/studies/{uids['StudyInstanceUID']}"
+        refused = get(api, study, f"{DICOM}; transfer-syntax={ImplicitVRLittleEndian}")
+        assert refused.status_int == 406
+        assert refused.json["message"].endswith(".")
+        assert len(parts(get(api, study, f"{DICOM}; transfer-syntax={LITTLE}"))) == 6
+
     def test_unknown_ones_are_not_found(self, api: Any, series: list[bytes]) -> None:
         for path in (f"{ROOT}/studies/1.2", f"{STUDY}/series/1.2", f"{SERIES}/instances/1.2", f"{ROOT}/studies/%00", f"{SERIES}/instances/1.2/frames/1"):
             for more in ("", "/rendered", "/thumbnail"):

@@ -228,6 +228,8 @@ def test_no_more_associations_at_once_than_the_setting_says(start: Any) -> None:
     entity.add_requested_context(Verification)
     first = entity.associate("127.0.0.1", here.listener.port, ae_title="DICOMWEB")
     assert first.is_established
+    [accepted] = here.listener._server.active_associations
+    assert accepted.dul.socket.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     second = entity.associate("127.0.0.1", here.listener.port, ae_title="DICOMWEB")
     assert second.is_rejected
     first.release()

@@ -226,16 +226,18 @@ class TestTranscoding:
             renderer.close()
         assert done > 60
 
-    def test_what_follows_the_pixel_data_is_kept(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+    def test_what_follows_the_pixel_data_is_kept_behind_it(self, tmp_path: Path, syntax: str) -> None:
         ds = dicom_files.image("behind")
         ds.DataSetTrailingPadding = bytes(6)
         renderer = Renderer(children=1)
         try:
-            written = b"".join(renderer.transcode(stored(tmp_path, dicom_files.file_bytes(ds, ImplicitVRLittleEndian)))[0])
+            written = b"".join(renderer.transcode(stored(tmp_path, dicom_files.file_bytes(ds, syntax)))[0])
         finally:
             renderer.close()
         after = pydicom.dcmread(io.BytesIO(written))
         assert after.DataSetTrailingPadding == bytes(6)
+        assert written.index(b"\xe0\x7f\x10\x00") < written.index(b"\xfc\xff\xfc\xff")
         assert after.PixelData == ds.PixelData
         assert after.PatientName == ds.PatientName
 
