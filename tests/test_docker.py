@@ -114,7 +114,7 @@ def test_the_listener_is_there_for_who_asks_for_it_and_open_to_this_machine_only
     assert [name for name, service in COMPOSE["services"].items() if "profiles" in service] == ["dimse"]
     assert listener["profiles"] == ["dimse"]
     port = listener["environment"]["DICOMWEB_DIMSE_PORT"]
-    assert listener["ports"] == [f"${{DICOMWEB_DIMSE_PUBLISH:-127.0.0.1:{port}}}:{port}"]
+    assert listener["ports"] == [f"${{DIMSE_PUBLISH:-127.0.0.1:{port}}}:{port}"]
     # A host that others reach is refused without the names of those who may call.
     values = {row.name: listener["environment"][row.variable] for row in SETTINGS if row.variable.startswith("DICOMWEB_DIMSE_") and row.variable in listener["environment"]}
     with pytest.raises(SettingError, match=r"dimse\.callers"):
