@@ -49,8 +49,7 @@ def stranger(settings: Settings, engine: sa.Engine) -> Iterator[Browser]:
     """A browser that has not given the password."""
     app = api_data.make_app(settings)
     yield Browser(app, settings, engine)
-    app.registry["renderer"].close()
-    app.registry["engine"].dispose()
+    api_data.close(app)
 
 
 @pytest.fixture
