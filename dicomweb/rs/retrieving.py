@@ -316,19 +316,37 @@ def retrieve_bulkdata(request: Any) -> Response:
         raise Refused(404, str(error)) if error.code == "no-value" else cannot(error) from None
     body = _Body(length, read)
     if offer.media_type == MULTIPART:
-        boundary = multipart.boundary_of(etag)
-        part = multipart.Part(OCTETS, body)
-        response = Response(app_iter=begun(multipart.written([part], boundary)))
-        response.headers["Content-Type"] = multipart.content_type(OCTETS, boundary)
-        response.content_length = length + len(multipart.head(part, boundary, True)) + len(multipart.end(boundary))
-        if etag in request.if_none_match:
-            return unchanged(etag, FOR_EVER)
-    else:
-        response = Response(app_iter=body, conditional_response=True)
-        response.headers["Content-Type"] = OCTETS
-        response.content_length = length
-        response.accept_ranges = "bytes"
+        return _bulkdata_part(request, body, length, etag)
+    response = Response(app_iter=body, conditional_response=True)
+    response.headers["Content-Type"] = OCTETS
+    response.content_length = length
+    response.accept_ranges = "bytes"
     return cached(response, etag, FOR_EVER)
+
+
+def _bulkdata_part(request: Any, body: _Body, length: int, etag: str) -> Response:
+    """Answer a value, or the range of it that is asked for, as the one part of a message.
+
+    The range is one of the value and not of the message (PS3.18 2016b 6.5.5.2.1), which is what clients mean by it.
+    """
+    asked = request.range
+    span = asked and asked.content_range(length)
+    if asked and span is None:
+        raise Refused(416, f"The value has {length:,} bytes.", {"Content-Range": f"bytes */{length}"})
+    if span is None and etag in request.if_none_match:
+        return unchanged(etag, FOR_EVER)
+    boundary = multipart.boundary_of(etag)
+    content = body if span is None else body.app_iter_range(span.start, span.stop)
+    part = multipart.Part(OCTETS, content)
+    response = Response(app_iter=begun(multipart.written([part], boundary)))
+    response.headers["Content-Type"] = multipart.content_type(OCTETS, boundary)
+    response.content_length = (length if span is None else span.stop - span.start) + len(multipart.head(part, boundary, True)) + len(multipart.end(boundary))
+    if span is None:
+        return cached(response, etag, FOR_EVER)
+    response.status_int = 206
+    response.headers["Content-Range"] = str(span)
+    # Caches would take its length for that of the range.
+    return cached(response, None, "no-store")
 
 
 class _Body:
