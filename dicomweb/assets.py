@@ -55,7 +55,7 @@ def build() -> None:
     """
     if up_to_date():
         return
-    node, npm = _node()
+    node, npm = node_commands()
     # The caller's environment is kept: it knows about proxies and certificates. Node itself must be on the PATH of npm's scripts.
     environment = {**os.environ, "PATH": f"{Path(node[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
 
@@ -69,7 +69,7 @@ def build() -> None:
     run(*node, str(FRONTEND / "node_modules" / "vite" / "bin" / "vite.js"), "build", "--logLevel=error")
 
 
-def _node() -> tuple[list[str], list[str]]:
+def node_commands() -> tuple[list[str], list[str]]:
     """Give the commands of node and of npm."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node and npm:

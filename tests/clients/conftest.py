@@ -14,7 +14,7 @@ from dicomweb.app import main
 from dicomweb.db import make_engine
 from dicomweb.settings import Settings
 from tests import services
-from tests.clients.held import Held, files_of, html_page
+from tests.clients.held import Held, files_of
 from tests.functional import api_data
 
 
@@ -48,7 +48,7 @@ def held(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     # Not api_data.make_app, whose application moves to the database of each test.
     app = main({"here": str(here)}, **{"database.url": url, "broker.url": "redis+socket:///nowhere"})
     try:
-        with services.web_server(html_page(app)) as address:
+        with services.web_server(app) as address:
             yield Held(address, files_of(engine, sample_folder))
     finally:
         api_data.close(app)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import sqlalchemy as sa
@@ -17,7 +16,6 @@ from dicomweb.db import work
 from dicomweb.models import Image, Series, Study
 
 MOST_FRAMES = 12
-PAGE = "/a-page-of-a-viewer"
 _UID = re.compile(r"[0-9]+([.][0-9]+)*")
 
 Uids = tuple[str, str, str]
@@ -77,11 +75,11 @@ def is_image(ds: Dataset) -> bool:
     return "Rows" in ds and any(keyword in ds for keyword in ("PixelData", "FloatPixelData"))
 
 
-def expected_frames(ds: Dataset) -> list[bytes] | None:
+def expected_frames(ds: Dataset, most: int = MOST_FRAMES) -> list[bytes] | None:
     """Give the first frames as pydicom decodes them and the header describes them; None where pydicom does not."""
     frames = []
     try:
-        count = min(int(ds.get("NumberOfFrames", 1) or 1), MOST_FRAMES)
+        count = min(int(ds.get("NumberOfFrames", 1) or 1), most)
         for index in range(count):
             values = pixel_array(ds, index=index)
             if ds.BitsAllocated == 1:
@@ -93,15 +91,3 @@ def expected_frames(ds: Dataset) -> list[bytes] | None:
     except Exception:  # noqa: BLE001  Whatever pydicom raises: it gives no pixels.
         return None
     return frames
-
-
-def html_page(app: Any) -> Callable[[Any, Any], Iterator[bytes]]:
-    """Put an empty page beside an application, at the same origin: it stands for a viewer."""
-
-    def served(environ: dict[str, Any], start_response: Any) -> Any:
-        if environ["PATH_INFO"] != PAGE:
-            return app(environ, start_response)
-        start_response("200 OK", [("Content-Type", "text/html")])
-        return [b"<!DOCTYPE html><title>A viewer</title>"]
-
-    return served
