@@ -313,7 +313,7 @@ def _sequence(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 _TAKES = ('multipart/related; type="application/dicom"', "application/dicom")
-_STATUSES = (202, 400, 406, 409, 413, 415)
+_STATUSES = (202, 400, 406, 409, 413, 415, 507)
 TRANSACTIONS = (
     Transaction(
         "store_instances",
