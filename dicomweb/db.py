@@ -182,7 +182,8 @@ def is_overtaken(error: BaseException) -> bool:
 def includeme(config: Any) -> None:
     """Add ``request.dbsession``; a GET or HEAD request gets a session that only reads."""
     settings = config.registry.settings["dicomweb"]
-    config.registry["engine"] = make_engine(settings.database_url)
+    # A thread holds two: that of its request, and that of an answer that is made while it is sent.
+    config.registry["engine"] = make_engine(settings.database_url, max_overflow=2 * settings["web.threads"])
 
     def dbsession(request: Any) -> Session:
         session = request.environ.get("app.dbsession")

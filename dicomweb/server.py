@@ -185,6 +185,17 @@ def channel_class(doorman: Doorman) -> type[HTTPChannel]:
             super().__init__(server, sock, addr, adj, map=map)
             self.parser_class = functools.partial(Parser, doorman=doorman, address=str(addr[0]))
 
+        def writable(self) -> bool:
+            """Tell whether there is something to send; end the connection when nobody has taken any of it for long.
+
+            waitress ends only those that are idle. One whose client has stopped reading would keep its thread and its
+            connection to the database for ever.
+            """
+            if self.total_outbufs_len and time.time() - self.last_activity > self.adj.channel_timeout:
+                self.handle_close()
+                return False
+            return bool(super().writable())
+
         def handle_close(self) -> None:
             """End the connection, and give back what was received of a request that has no end."""
             if self.request is not None:

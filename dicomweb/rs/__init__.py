@@ -78,6 +78,8 @@ def _base(config: Any) -> None:
     for name, path in (("rs", PREFIX), ("rs.slash", PREFIX + "/")):
         config.add_route(name, path, factory=Root)
         config.add_view(capabilities.tell_methods(["OPTIONS"]), route_name=name, request_method="OPTIONS", permission=security.Permission.USE)
+        # Where dicomweb-client of npm asks for it, which knows one address only.
+        config.add_view(uri.retrieve_by_uri, route_name=name, request_method="GET", request_param="requestType", permission=security.Permission.IMAGE_READ)
         config.add_view(_not_allowed(["OPTIONS"]), route_name=name, permission=security.Permission.USE, require_csrf=False)
 
 

@@ -31,6 +31,7 @@ FOR_EVER = "private, max-age=604800, immutable"
 ASK_AGAIN = "private, no-cache"
 MOST_FRAMES = 10_000
 _FRAME = re.compile(r"[0-9]{1,9}")
+_RANGE = re.compile(r"bytes=([0-9]{1,15}-[0-9]{0,15}|-[0-9]{1,15})", re.ASCII)
 _BULK = re.compile(r"[0-9A-F]{8}(/[0-9]{1,6}/[0-9A-F]{8}){0,40}")
 _PIXELS = ("7FE00008", "7FE00009", "7FE00010")
 _STATUS = {"busy": 503, "missing": 410, "too-large": 413, "no-frame": 404, "no-region": 400, "no-slice": 400}
@@ -133,7 +134,8 @@ def _several(request: Any, place: instances.Place, offer: Offer) -> Response:
     storage: Storage = request.registry["storage"]
     if offer.media_type == ZIP:
         node = _node(request.matchdict)
-        response = Response(app_iter=Stream(request, lambda dbsession: search.export_images(dbsession, node, storage)), content_type=ZIP, charset=None)
+        made = Stream(request, lambda dbsession: search.export_images(dbsession, node, storage, without=instances.shadowed_keys(dbsession)))
+        response = Response(app_iter=made, content_type=ZIP, charset=None)
         response.headers["Content-Disposition"] = 'attachment; filename="dicom.zip"'
         # It holds what was found while it was made, and when.
         return cached(response, None, ASK_AGAIN)
@@ -340,21 +342,49 @@ def retrieve_bulkdata(request: Any) -> Response:
 
 
 def _one_value(request: Any, etag: str, offer: Offer, body: _Body, length: int, content_type: str) -> Response:
-    """Answer one value: a range of it where that is asked for, or all of it as the only part."""
-    if offer.media_type != MULTIPART:
-        response = Response(app_iter=body, conditional_response=True)
-        response.headers["Content-Type"] = content_type
-        response.content_length = length
-        response.accept_ranges = "bytes"
-        return cached(response, etag, FOR_EVER)
-    if etag in request.if_none_match:
+    """Answer one value, or the range of it that is asked for."""
+    span = _span(request, length)
+    if offer.media_type == MULTIPART:
+        # Whoever is not sure that he has the same value (If-Range) is given all of it.
+        return _one_part(request, etag, offer, body, length, None if "If-Range" in request.headers else span, content_type)
+    response = Response(app_iter=body, conditional_response=True)
+    response.headers["Content-Type"] = content_type
+    response.content_length = length
+    response.accept_ranges = "bytes"
+    return cached(response, etag, FOR_EVER)
+
+
+def _span(request: Any, length: int) -> Any:
+    """Read which bytes are asked for, None for all: what is no range is passed over (RFC 9110 14.2). Raises Refused."""
+    if not _RANGE.fullmatch(request.headers.get("Range", "")):
+        # WebOb, which sees to ranges, fails where they are not written as it expects.
+        request.environ.pop("HTTP_RANGE", None)
+        return None
+    asked = request.range
+    span = asked and asked.content_range(length)
+    if asked and span is None:
+        raise Refused(416, f"The value has {length:,} bytes.", {"Content-Range": f"bytes */{length}"})
+    return span
+
+
+def _one_part(request: Any, etag: str, offer: Offer, body: _Body, length: int, span: Any, content_type: str) -> Response:
+    """Answer a value, or a range of it, as the one part of a message.
+
+    The range is one of the value and not of the message (PS3.18 2016b 6.5.5.2.1), which is what clients mean by it.
+    """
+    if span is None and etag in request.if_none_match:
         return unchanged(etag, FOR_EVER)
     boundary = multipart.boundary_of(etag)
-    part = multipart.Part(content_type, body)
+    part = multipart.Part(content_type, body if span is None else body.app_iter_range(span.start, span.stop))
     response = Response(app_iter=begun(multipart.written([part], boundary)))
     response.headers["Content-Type"] = multipart.content_type(offer.part_type, boundary, offer.parameters.get("transfer-syntax", ""))
-    response.content_length = length + len(multipart.head(part, boundary, True)) + len(multipart.end(boundary))
-    return cached(response, etag, FOR_EVER)
+    response.content_length = (length if span is None else span.stop - span.start) + len(multipart.head(part, boundary, True)) + len(multipart.end(boundary))
+    if span is None:
+        return cached(response, etag, FOR_EVER)
+    response.status_int = 206
+    response.headers["Content-Range"] = str(span)
+    # Caches would take its length for that of the range.
+    return cached(response, None, "no-store")
 
 
 class _Body:

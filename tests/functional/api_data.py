@@ -156,11 +156,15 @@ def _nullable(schema: Any) -> Any:
 _apps: dict[frozenset[tuple[str, str]], Any] = {}
 
 
+def set_cheap_password(settings: Settings) -> None:
+    """Set the password so that it is quickly compared: the tests do not try passwords."""
+    set_password(settings, PASSWORD, argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+
+
 def make_app(settings: Settings, **more: str) -> Any:
     """Give the application over the settings of a test: made once, and moved to the database and folders of each test."""
     if not (settings.var / "password").exists():
-        # Cheap on purpose: the tests do not try passwords.
-        set_password(settings, PASSWORD, argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        set_cheap_password(settings)
     ini = {"database.url": settings.database_url, "broker.url": "redis+socket:///nowhere", **more}
     key = frozenset(more.items())
     if key not in _apps:
