@@ -36,7 +36,7 @@ from typing import NamedTuple
 from pydicom import dcmread, dcmwrite
 from pydicom.uid import generate_uid
 
-from benchmarks.imports import CLIENTS, ROOT, running, wait
+from benchmarks.imports import CLIENTS, running, wait
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 PASSWORD = "benchmark-of-dicomweb"
@@ -290,16 +290,17 @@ class Comparison:
     def _requests(self, name: str, path: str, bar: float) -> None:
         if self._only not in name:
             return
-        connections = [server.connect() for server in self._both]
         taken: list[list[float]] = [[], []]
         cpu = [0.0, 0.0]
-        found = [len(json.loads(server.ask(connection, path))) for server, connection in zip(self._both, connections, strict=True)]
+        found = [len(json.loads(server.ask(server.connect(), path))) for server in self._both]
         if found[0] != found[1]:
             print(f"note: {name}: we give {found[0]} results, Orthanc {found[1]}")
         for turn in range(self._rounds):
-            for which, (server, connection) in enumerate(zip(self._both, connections, strict=True)):
+            for which, server in enumerate(self._both):
                 if turn and taken[which][0] > SLOW_SECONDS:
                     continue
+                # A new one each turn: Orthanc closes a connection that is idle.
+                connection = server.connect()
                 used, began = server.cpu(), time.perf_counter()
                 repeats = 0
                 # Processor time is told in hundredths of a second.
