@@ -17,12 +17,12 @@ from typing import Any, cast
 import orjson
 import sqlalchemy as sa
 import transaction
-import zope.sqlalchemy
 from sqlalchemy import Delete, Update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.sql.functions import FunctionElement
+from zope.sqlalchemy import ZopeTransactionEvents
 
 NAMING_CONVENTION = {
     "ix": "ix_%(column_0_N_label)s",
@@ -134,16 +134,36 @@ def _begin_sqlite(connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+class _JoiningSession(Session):
+    """A session that joins the transactions of the manager in its ``info``.
+
+    The events of zope.sqlalchemy are listened to here, once for all; to have them listen to each session takes longer than a small request.
+    """
+
+
+def _events(dbsession: Session) -> ZopeTransactionEvents:
+    # Statements that do not go through the unit of work would otherwise be rolled back without a word.
+    return ZopeTransactionEvents("changed", dbsession.info["tm"])
+
+
+@sa.event.listens_for(_JoiningSession, "after_begin")
+@sa.event.listens_for(_JoiningSession, "after_attach")
+def _join_transaction(dbsession: Session, *_more: Any) -> None:
+    _events(dbsession).join_transaction(dbsession)
+
+
+@sa.event.listens_for(_JoiningSession, "before_commit")
+def _refuse_own_commit(dbsession: Session) -> None:
+    _events(dbsession).before_commit(dbsession)
+
+
 def make_session(engine: sa.Engine, tm: transaction.TransactionManager, *, read_only: bool = False) -> Session:
     """Make a session that joins the transactions of ``tm``.
 
     read_only: on SQLite such a session never waits for a writer, and must not write.
     """
     bind = engine.execution_options(read_only=True) if read_only else engine
-    dbsession = Session(bind, expire_on_commit=False)
-    # Statements that do not go through the unit of work would otherwise be rolled back without a word.
-    zope.sqlalchemy.register(dbsession, initial_state="changed", transaction_manager=tm)
-    return dbsession
+    return _JoiningSession(bind, expire_on_commit=False, info={"tm": tm})
 
 
 @contextmanager
@@ -155,7 +175,7 @@ def work(engine: sa.Engine, *, read_only: bool = False, doorbell: Any = None) ->
     tm = transaction.TransactionManager(explicit=True)
     with tm:
         dbsession = make_session(engine, tm, read_only=read_only)
-        dbsession.info.update(tm=tm, doorbell=doorbell)
+        dbsession.info["doorbell"] = doorbell
         yield dbsession
 
 
@@ -254,7 +274,6 @@ def includeme(config: Any) -> None:
         session = request.environ.get("app.dbsession")
         if session is None:
             session = make_session(request.registry["engine"], request.tm, read_only=request.method in ("GET", "HEAD"))
-            session.info["tm"] = request.tm
             session.info["doorbell"] = request.registry.get("doorbell")
         return session
 

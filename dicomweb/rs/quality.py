@@ -20,7 +20,8 @@ _IN_COMMON = (
     .join(GroupSeries, GroupSeries.series_id == Series.id)
     .join(GroupHeader, GroupHeader.group_id == GroupSeries.group_id)
     .join(Header, Header.id == GroupHeader.header_id)
-    .where(GroupHeader.field_id == sa.bindparam("field"), Header.field_id == sa.bindparam("field"), among(Series.study_key, "studies"))
+    # Plus nothing: from the groups of the studies SQLite comes to the few that are asked for, from the field to all groups there are.
+    .where(GroupHeader.field_id + 0 == sa.bindparam("field"), Header.field_id + 0 == sa.bindparam("field"), among(Series.study_key, "studies"))
     .distinct()
 )
 _IN_COLUMNS = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
@@ -27,7 +28,7 @@ from dicomweb.rs.listing import read_rows
 from dicomweb.rs.matching import MOST_RESULTS, Key, Question, Scope, read_question
 from dicomweb.rs.negotiation import MULTIPART, Offer, choose
 from dicomweb.rs.quality import studies_of_several_patients
-from dicomweb.rs.selections import Selection, Whole, select
+from dicomweb.rs.selections import Whole, select
 from dicomweb.rs.transactions import Parameter, Transaction
 from dicomweb.security import Permission
 
@@ -110,13 +111,14 @@ def find_rows(
     shadowed = shadowed_keys(dbsession)
     selected = select(dbsession, question, level, study_uid, series_uid, shadowed)
     # One more than is wanted tells whether more follow.
-    ids = selected.ids(level, question.limit + 1, question.offset) if question.limit else []
-    rows = _rows(dbsession, selected, level, levels, ids[: question.limit], question, base, shadowed)
+    found = selected.page(level, question.limit + 1, question.offset) if question.limit else {}
+    page = dict(islice(found.items(), question.limit))
+    rows = _rows(dbsession, page, level, levels, question, base, shadowed, in_rows=isinstance(selected, Whole))
     warnings = list(question.warnings)
-    if len(ids) > question.limit:
+    if len(found) > question.limit:
         remaining = selected.count(level) - question.offset - question.limit
         warnings.append(f"There are {remaining} additional results that can be requested")
-    if level == "study" and (mixed := len(studies_of_several_patients(dbsession, ids[: question.limit]))):
+    if level == "study" and (mixed := len(studies_of_several_patients(dbsession, page))):
         warnings.append(f"{mixed} of these studies {'has' if mixed == 1 else 'have'} images of several patients; the first of them is told")
     return rows, warnings
 
@@ -132,27 +134,29 @@ def _response(offer: Offer, rows: Sequence[bytes]) -> Response:
 
 def _rows(
     dbsession: Session,
-    selected: Selection,
+    firsts: Mapping[int, int],
     level: str,
     levels: Sequence[str],
-    ids: Sequence[int],
     question: Question,
     base: str,
     shadowed: Collection[int],
+    *,
+    in_rows: bool,
 ) -> list[bytes]:
-    """Make the DICOM JSON objects of rows, in their order; what was removed meanwhile is left out."""
-    if not ids:
+    """Make the DICOM JSON objects of rows, in their order; what was removed meanwhile is left out.
+
+    firsts: id of the image, series or study -> header key of the image that says its attributes. in_rows: the rows of studies and series may say them.
+    """
+    if not firsts:
         return []
-    identities = _identities(dbsession, level, ids)
-    firsts = {key: key for key in ids} if level == "image" else selected.firsts(level, ids)
-    known = [id_ for id_ in ids if id_ in identities and id_ in firsts]
+    identities = _identities(dbsession, level, firsts)
+    known = [id_ for id_ in firsts if id_ in identities]
     wanted = {id_: firsts[id_] for id_ in known}
     if question.everything and level == "image":
         values = _read_all(dbsession, wanted.values(), levels)
     else:
         # Rows serve long lists; where UIDs are named, there are few, and what the first image says is read from it.
-        in_rows = level != "image" and isinstance(selected, Whole) and question.scope == Scope()
-        values = _read_some(dbsession, wanted, level, levels, question, in_rows=in_rows)
+        values = _read_some(dbsession, wanted, level, levels, question, in_rows=in_rows and level != "image" and question.scope == Scope())
     counts = _Counts(dbsession, levels, [identities[id_] for id_ in known], shadowed)
     rows = []
     for id_ in known:
@@ -172,7 +176,7 @@ def _rows(
     return rows
 
 
-def _identities(dbsession: Session, level: str, ids: Sequence[int]) -> dict[int, Identity]:
+def _identities(dbsession: Session, level: str, ids: Collection[int]) -> dict[int, Identity]:
     rows = fetch(dbsession, _IDENTITIES[level], ids=ids)
     if level == "study":
         return {row[0]: Identity(*row) for row in rows}

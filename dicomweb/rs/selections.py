@@ -7,7 +7,7 @@ studies and series, in a fraction of the time. Neither has images that are shado
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import sqlalchemy as sa
@@ -17,8 +17,7 @@ from dicomweb import index
 from dicomweb.db import among, fetch
 from dicomweb.models import GROUP_SIZE, GroupSeries, Image, Series, Study
 from dicomweb.rs.matching import Question, Scope
-from dicomweb.search.finding import count_found, ids_of_level
-from dicomweb.search.firsts import first_images
+from dicomweb.search.finding import count_found
 
 # Up to here a page of instances is found by walking from the first one; further on all keys are put in order.
 _NEAR = 20_000
@@ -123,14 +122,11 @@ def _count(form: _Form) -> sa.Select[Any]:
 class Selection(Protocol):
     """What was selected. Ids of images are their header keys."""
 
-    def ids(self, level: str, limit: int, offset: int) -> list[int]:
-        """Give the ids of a page, in the order of import."""
+    def page(self, level: str, limit: int, offset: int) -> dict[int, int]:
+        """Give the ids of a page, in the order of import, each with the header key of the first image that was selected."""
 
     def count(self, level: str) -> int:
         """Count all of it."""
-
-    def firsts(self, level: str, ids: Collection[int]) -> dict[int, int]:
-        """Give the header key of the first image of studies or series."""
 
 
 def select(dbsession: Session, question: Question, level: str, study_uid: str | None, series_uid: str | None, shadowed: Collection[int]) -> Selection:
@@ -158,29 +154,20 @@ class Matching:
         self._dbsession = dbsession
         self._expression = expression
 
-    @cached_property
-    def _found(self) -> index.Search:
-        return index.look(self._dbsession, self._expression)
-
-    def ids(self, level: str, limit: int, offset: int) -> list[int]:
-        """Give the ids of a page, in the order of import."""
-        if level == "image" and offset + limit <= _NEAR:
-            return index.page(self._dbsession, self._expression, limit=offset + limit)[offset:]
-        if level == "image":
-            keys = index.select_keys(self._dbsession, self._expression).subquery()
-            page = sa.select(keys.c.key).order_by(keys.c.key)
+    def page(self, level: str, limit: int, offset: int) -> dict[int, int]:
+        """Give the ids of a page, in the order of import, each with the header key of its first matching image."""
+        if level != "image":
+            return index.page_of_parents(self._dbsession, self._expression, level, limit=limit, offset=offset)
+        if offset + limit <= _NEAR:
+            found = index.page(self._dbsession, self._expression, limit=offset + limit)[offset:]
         else:
-            ids = ids_of_level(self._dbsession, self._found, level).subquery()
-            page = sa.select(ids.c.id).order_by(ids.c.id)
-        return list(self._dbsession.scalars(page.offset(offset).limit(limit)))
+            keys = index.select_keys(self._dbsession, self._expression).subquery()
+            found = list(self._dbsession.scalars(sa.select(keys.c.key).order_by(keys.c.key).offset(offset).limit(limit)))
+        return dict(zip(found, found, strict=True))
 
     def count(self, level: str) -> int:
         """Count all of it."""
-        return count_found(self._dbsession, self._found, level)
-
-    def firsts(self, level: str, ids: Collection[int]) -> dict[int, int]:
-        """Give the header key of the first matching image of studies or series."""
-        return {id_: key for id_, (key, _) in first_images(self._dbsession, self._found, level, ids).items()}
+        return count_found(self._dbsession, self._expression, level)
 
 
 class Whole:
@@ -198,20 +185,20 @@ class Whole:
         parameters: dict[str, Any] = {name: next(iter(uids)) if len(uids) == 1 else uids for name, uids in self._scope._asdict().items() if uids}
         return form, parameters | ({"shadowed": self._shadowed} if form.shadowed else {})
 
-    def ids(self, level: str, limit: int, offset: int) -> list[int]:
-        """Give the ids of a page, in the order of import."""
+    def page(self, level: str, limit: int, offset: int) -> dict[int, int]:
+        """Give the ids of a page, in the order of import, each with the header key of its first image."""
         form, parameters = self._form(level)
-        return list(fetch(self._dbsession, _page(form), limit=limit, offset=offset, **parameters).scalars())
+        ids = fetch(self._dbsession, _page(form), limit=limit, offset=offset, **parameters).scalars().all()
+        if level == "image":
+            return dict(zip(ids, ids, strict=True))
+        firsts: dict[int, int] = {}
+        for id_, key in fetch(self._dbsession, _FIRSTS[level], ids=ids):
+            if key is not None:
+                firsts[id_] = min(key, firsts.get(id_, key))
+        # What was removed meanwhile has none.
+        return {id_: firsts[id_] for id_ in ids if id_ in firsts}
 
     def count(self, level: str) -> int:
         """Count all of it."""
         form, parameters = self._form(level)
         return fetch(self._dbsession, _count(form), **parameters).scalar() or 0
-
-    def firsts(self, level: str, ids: Collection[int]) -> dict[int, int]:
-        """Give the header key of the first image of studies or series."""
-        found: dict[int, int] = {}
-        for id_, first in fetch(self._dbsession, _FIRSTS[level], ids=ids):
-            if first is not None:
-                found[id_] = min(first, found.get(id_, first))
-        return found
