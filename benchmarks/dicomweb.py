@@ -22,7 +22,9 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import shutil
+import signal
 import socket
 import statistics
 import sys
@@ -115,8 +117,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--frames", type=int, default=1000, help="frames and pictures in one round")
     parser.add_argument("--stow", type=int, default=200, help="files that are stored in one round")
-    parser.add_argument("--only", default="", help="measure only what has this in its name")
+    parser.add_argument("--only", default="", help="measure only that in whose name this regular expression is found")
     arguments = parser.parse_args()
+    # So that the servers end with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     if not PLUGIN.exists():
         raise SystemExit("Orthanc with its DICOMweb plugin is not installed")
     corpora = [sorted(path for path in corpus.rglob("*") if path.is_file() and path.suffix != ".tsv")[: arguments.files] for corpus in arguments.corpus]
@@ -170,8 +174,10 @@ def servers(place: Path) -> Iterator[tuple[Server, Server, Path]]:
     with running(commands, environment) as processes:
         us = Server("we", our_port, processes[0].pid, {"Authorization": f"Basic {credentials}"})
         them = Server("Orthanc", their_port, processes[1].pid, {})
-        for server in (us, them):
-            wait(lambda server=server: answers(server), server.name)
+        for server, process in zip((us, them), processes, strict=True):
+            wait(lambda server=server, process=process: answers(server) or process.poll() is not None, server.name)
+            if process.poll() is not None:
+                raise SystemExit(f"{server.name} did not start")
         yield us, them, place
 
 
@@ -288,7 +294,7 @@ class Comparison:
         self._requests("metadata of a study", f"{study}/metadata", bar=3)
 
     def _requests(self, name: str, path: str, bar: float) -> None:
-        if self._only not in name:
+        if not re.search(self._only, name):
             return
         taken: list[list[float]] = [[], []]
         cpu = [0.0, 0.0]
@@ -343,7 +349,7 @@ class Comparison:
         return at_once([(store_all, (server, bodies[number::clients])) for number in range(clients)])
 
     def _turns(self, name: str, run: Callable[[Server, int], float], count: int, among: int) -> None:
-        if self._only not in name:
+        if not re.search(self._only, name):
             return
         taken: list[list[float]] = [[], []]
         cpu: list[list[float]] = [[], []]
