@@ -14,7 +14,7 @@ from dicomweb.models import GROUP_SIZE, Field, GroupColumn, GroupHeader, GroupSe
 
 _PATIENT_ID = "00100020"
 # Made once: to put a statement together takes longer than to answer it.
-_FIELD = sa.select(Field.id).where(Field.path == _PATIENT_ID)
+_FIELD = sa.select(Field.id).where(Field.path == sa.bindparam("path"))
 _IN_COMMON = (
     sa.select(Series.study_key, Header.folded)
     .join(GroupSeries, GroupSeries.series_id == Series.id)
@@ -39,13 +39,21 @@ def studies_of_several_patients(dbsession: Session, study_ids: Collection[int]) 
 
     A StudyInstanceUID is one study whoever has it (PS3.3 C.7.2.1); that it is used for two patients is a mistake of its maker.
     """
-    field_id = fetch(dbsession, _FIELD).scalar()
+    return {study_id for study_id, patients in values_of_studies(dbsession, study_ids, _PATIENT_ID).items() if len(patients) > 1}
+
+
+def values_of_studies(dbsession: Session, study_ids: Collection[int], path: str) -> dict[int, set[str]]:
+    """Give the folded values that the images of studies have at a path, in at most five statements.
+
+    Images are looked at one by one only in groups that do not share the value.
+    """
+    field_id = fetch(dbsession, _FIELD, path=path).scalar()
     if field_id is None or not study_ids:
-        return set()
-    patients: dict[int, set[str]] = defaultdict(set)
-    for study_id, patient in fetch(dbsession, _IN_COMMON, field=field_id, studies=study_ids):
-        patients[study_id].add(patient)
+        return {}
+    values: dict[int, set[str]] = defaultdict(set)
+    for study_id, value in fetch(dbsession, _IN_COMMON, field=field_id, studies=study_ids):
+        values[study_id].add(value)
     studies = {key: study_id for key, study_id in fetch(dbsession, _IN_COLUMNS, field=field_id, studies=study_ids) if key is not None}
-    for key, (_, patient) in index.read_smallest(dbsession, studies, _PATIENT_ID).items() if studies else ():
-        patients[studies[key]].add(patient)
-    return {study_id for study_id, found in patients.items() if len(found) > 1}
+    for key, (_, value) in index.read_smallest(dbsession, studies, path).items() if studies else ():
+        values[studies[key]].add(value)
+    return values

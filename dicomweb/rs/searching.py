@@ -27,7 +27,7 @@ from dicomweb.rs.instances import shadowed_keys
 from dicomweb.rs.listing import read_rows
 from dicomweb.rs.matching import MOST_RESULTS, Key, Question, Scope, read_question
 from dicomweb.rs.negotiation import MULTIPART, Offer, choose
-from dicomweb.rs.quality import studies_of_several_patients
+from dicomweb.rs.quality import studies_of_several_patients, values_of_studies
 from dicomweb.rs.selections import Whole, select
 from dicomweb.rs.transactions import Parameter, Transaction
 from dicomweb.security import Permission
@@ -159,7 +159,7 @@ def _rows(
         values = _read_some(dbsession, wanted, level, levels, question, in_rows=in_rows and level != "image" and question.scope == Scope())
     counts = _Counts(dbsession, levels, [identities[id_] for id_ in known], shadowed)
     asked_for_classes = any(key.top == attributes.SOP_CLASSES for key in question.included)
-    classes = _classes_of(dbsession, {identity.study_id for identity in identities.values()}) if asked_for_classes else None
+    classes = values_of_studies(dbsession, {identity.study_id for identity in identities.values()}, attributes.SOP_CLASS) if asked_for_classes else None
     rows = []
     for id_ in known:
         elements = values.get(firsts[id_])
@@ -171,7 +171,7 @@ def _rows(
             elements = {tag: element for tag, element in elements.items() if _MARKED not in element}
         _add_computed(elements, identity, levels, counts, base)
         if classes is not None:
-            elements[attributes.SOP_CLASSES] = _texts("UI", sorted(classes[identity.study_id]))
+            elements[attributes.SOP_CLASSES] = _texts("UI", sorted(classes.get(identity.study_id, ())))
         row = b"{" + b",".join(b'"%s":%s' % (tag.encode(), elements[tag]) for tag in sorted(elements)) + b"}"
         if _MARKED in row and identity.series_uid is not None and identity.sop_uid is not None:
             prefix = uris.bulk_prefix(base, identity.study_uid, identity.series_uid, identity.sop_uid)
@@ -263,20 +263,6 @@ def _read_all(dbsession: Session, keys: Collection[int], levels: Sequence[str]) 
             elements[attributes.SYNTAX] = metas[key][attributes.SYNTAX]
         found[key] = elements
     return found
-
-
-def _classes_of(dbsession: Session, study_ids: Collection[int]) -> Mapping[int, set[str]]:
-    """Give the SOP classes of the images of studies, in three statements."""
-    images = (
-        sa.select(Image.header_key, Series.study_key)
-        .join(Series, Series.id == Image.series_id)
-        .where(dialect_of(dbsession).within(Series.study_key, study_ids), Image.header_key.is_not(None))
-    )
-    study_of: dict[int, int] = {key: study_id for key, study_id in dbsession.execute(images) if key is not None}
-    classes: dict[int, set[str]] = defaultdict(set)
-    for key, (_, uid) in index.read_smallest(dbsession, study_of, attributes.SOP_CLASS).items():
-        classes[study_of[key]].add(uid)
-    return classes
 
 
 class _Counts:
