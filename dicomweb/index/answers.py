@@ -220,7 +220,7 @@ def page_of_parents(dbsession: Session, expression: Expression, level: str, *, l
         ") b WHERE key IS NOT NULL GROUP BY parent ORDER BY parent",
         in_group=IN_GROUP,
     )
-    return dict(dbsession.execute(search.statement(select)).tuples().all())
+    return {row[0]: row[1] for row in dbsession.execute(search.statement(select))}
 
 
 def _keys(dbsession: Session, asked: Expression | Search) -> Sql:

@@ -60,6 +60,8 @@ def served(viewer: None, samples: Path, sqlite_template: Path, tmp_path_factory:
     shutil.copytree(samples / "invesalius-ct", folder / "ct")
     for name in ("examples_ybr_color.dcm", "examples_rgb_color.dcm"):
         shutil.copy(Path(pydicom.__file__).parent / "data" / "test_files" / name, folder)
+    # The same picture once more, as JPEG 2000, for which the viewer's worker needs WebAssembly and evaluated text.
+    shutil.copy(samples / "pydicom-data" / "US1_J2KR.dcm", folder)
     (here / "var").mkdir()
     shutil.copyfile(sqlite_template, here / "test.sqlite")
     ini = {"database.url": f"sqlite:///{here}/test.sqlite", "broker.url": "redis+socket:///nowhere"}
@@ -122,6 +124,13 @@ def colours(of: Locator) -> np.ndarray:
 def lit(of: Locator) -> float:
     """The part of a canvas that is not dark."""
     return float((colours(of).max(axis=2) > 40).mean())
+
+
+def is_power_doppler(canvas: Locator) -> bool:
+    """Tell whether the flow is yellow and red, the tissue grey, and nothing blue."""
+    red, green, blue = np.moveaxis(colours(canvas), 2, 0)
+    yellow, bluish = (red > 200) & (green > 150) & (blue < 60), (blue > red + 40) & (blue > green + 40)
+    return bool(lit(canvas) > 0.1 and yellow.mean() > 0.005 and bluish.mean() < 0.001)
 
 
 def wait_for(page: Page, condition: Callable[[], bool], what: str) -> None:
@@ -192,8 +201,11 @@ def test_the_page_of_an_image_leads_to_it_in_its_colours(opened: Page, served: S
     opened.get_by_role("link", name="Open in OHIF").click()
     canvas = opened.locator("[data-cy=viewport-pane] canvas")
     expect(canvas).to_have_count(1, timeout=PATIENCE)
-    wait_for(opened, lambda: lit(canvas) > 0.1, "the image is shown")
-    red, green, blue = np.moveaxis(colours(canvas), 2, 0)
-    # Power Doppler: the flow is yellow and red, the tissue grey, and nothing is blue.
-    assert ((red > 200) & (green > 150) & (blue < 60)).mean() > 0.005
-    assert ((blue > red + 40) & (blue > green + 40)).mean() < 0.001
+    seen = set()
+    for _ in range(2):
+        wait_for(opened, lambda: "/2)" in frame_shown(opened) and frame_shown(opened) not in seen, "one of the two is named")
+        wait_for(opened, lambda: is_power_doppler(canvas), f"{frame_shown(opened)} is shown in its colours")
+        seen.add(frame_shown(opened))
+        canvas.hover()
+        opened.mouse.wheel(0, 100 if "(1/2)" in seen else -100)
+    assert seen == {"(1/2)", "(2/2)"}
