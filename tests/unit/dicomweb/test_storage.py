@@ -133,6 +133,16 @@ def test_a_folder_that_another_chunk_takes_away_is_made_again(
     assert packs(storage) == ["1", "1/2-1.pack"]
 
 
+def test_an_attempt_that_was_overtaken_leaves_what_a_later_one_stored(storage: Storage) -> None:
+    later = storage.write_pack(1, 2, 2)
+    later.append(b"stored")
+    later.close()
+
+    storage.write_pack(1, 2, 1).abandon()
+
+    assert storage.range(later.name, 0, 6).read() == b"stored"
+
+
 def test_a_new_attempt_removes_what_earlier_ones_of_the_job_left(storage: Storage) -> None:
     for job, attempt in ((2, 1), (2, 2), (12, 1), (22, 1)):
         pack = storage.write_pack(1, job, attempt)
