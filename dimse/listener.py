@@ -118,7 +118,8 @@ class Listener:
     def _end_dead(self) -> None:
         """End associations that a fault of the library ended, which nobody is told."""
         for association in [one for one in list(self._received) if not one.is_alive()]:
-            self._end(association)
+            # Not by this thread, which is the one that accepts.
+            threading.Thread(target=self._end, args=(association,), daemon=True).start()
 
     def _end(self, association: Any) -> None:
         with self._lock:
