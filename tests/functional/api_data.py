@@ -173,6 +173,8 @@ def make_app(settings: Settings, **more: str) -> Any:
             for holder in ("dicomweb.db", "dicomweb.security", "dicomweb.resources", "dicomweb.rs.storing"):
                 config.include(holder)
         registry.update(config.registry)
+        # What is kept of images of the other database.
+        registry.pop("rs.facts", None)
         registry.settings.update(config.registry.settings)
     return _apps[key]
 
