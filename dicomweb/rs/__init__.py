@@ -21,7 +21,7 @@ from pyramid.httpexceptions import HTTPMethodNotAllowed
 
 from dicomweb import security
 from dicomweb.resources import Root
-from dicomweb.rs import capabilities, errors, metadata, rendering, retrieving, searching, storing, uri
+from dicomweb.rs import capabilities, errors, frames, metadata, rendering, retrieving, searching, storing, uri
 from dicomweb.rs.transactions import Transaction
 from dicomweb.rs.uris import PREFIX
 
@@ -87,6 +87,7 @@ def includeme(config: Any) -> None:
     """Add the services; their error answers are for everything below the prefix, whoever fails there."""
     config.registry["rs.transactions"] = transactions()
     config.include(errors)
+    config.include(frames)
     config.include(storing)
     config.include(_routes, route_prefix=PREFIX)
     _base(config)

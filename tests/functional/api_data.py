@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import hashlib
 import json
@@ -168,20 +169,19 @@ def make_app(settings: Settings, **more: str) -> Any:
     key = frozenset(more.items())
     if key not in _apps:
         _apps[key] = main({"here": str(settings.here)}, **ini)
+        # A child that decodes takes a second to start; it serves all tests.
+        atexit.register(_apps[key].registry["renderer"].close)
     elif (registry := _apps[key].registry).settings["dicomweb"].here != settings.here:
         with Configurator(settings={**ini, "dicomweb": Settings(ini, here=settings.here)}) as config:
-            for holder in ("dicomweb.db", "dicomweb.security", "dicomweb.resources", "dicomweb.rs.storing"):
+            for holder in ("dicomweb.db", "dicomweb.security", "dicomweb.resources", "dicomweb.rs.frames", "dicomweb.rs.storing"):
                 config.include(holder)
-        registry.update(config.registry)
-        # What is kept of images of the other database.
-        registry.pop("rs.facts", None)
+        registry.update({**config.registry, "renderer": registry["renderer"]})
         registry.settings.update(config.registry.settings)
     return _apps[key]
 
 
 def close(app: Any) -> None:
-    """End what an application started."""
-    app.registry["renderer"].close()
+    """Let go of the database of a test."""
     app.registry["engine"].dispose()
 
 

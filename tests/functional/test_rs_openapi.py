@@ -8,11 +8,15 @@ from xml.etree import ElementTree
 import hypothesis
 import pytest
 import schemathesis
+from hypothesis import strategies
 from openapi_spec_validator import OpenAPIV30SpecValidator
 from pyramid.interfaces import IRoutesMapper
-from hypothesis import strategies
 from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 from dicomweb.rs.uris import PREFIX
 from tests import dicom_files

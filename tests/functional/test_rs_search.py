@@ -15,6 +15,7 @@ from dicomweb.imports import Importer
 from dicomweb.rs import attributes
 from tests import dicom_files
 from tests.functional import api_data
+from tests.statements import statements
 
 SHARED = dicom_files.uid("study", "shared")
 PREFIX = "/dicom-web"
@@ -301,7 +302,7 @@ def test_the_number_of_statements_does_not_depend_on_the_results(api: api_data.C
         api_data.import_folder(importer, tmp_path / f"n{number}")
         ran_by = []
         for question in questions:
-            with api_data.statements(api.app.registry["engine"]) as ran:
+            with statements(api.app.registry["engine"]) as ran:
                 assert get(question).status_int == 200
             ran_by.append(len(ran))
         counts.append(ran_by)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from dicomweb import storage as storage_module
 from dicomweb.storage import BytesMissing, FileRange, Storage, StorageFailed, StorageFull
+from tests.importing import largest_file
 
 
 @pytest.fixture
@@ -22,17 +21,6 @@ def storage(tmp_path: Path) -> Storage:
 def packs(storage: Storage) -> list[str]:
     """What is on the disk, empty folders too."""
     return sorted(str(path.relative_to(storage.root)) for path in storage.root.rglob("*"))
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond a size, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_each_file_of_a_pack_is_read_back_as_it_was(storage: Storage) -> None:
