@@ -55,7 +55,7 @@ def build() -> None:
     """
     if up_to_date():
         return
-    found, npm = node()
+    node, npm = node_commands()
 
     def run(*command: str) -> None:
         subprocess.run(command, cwd=FRONTEND, env=node_environment(), check=True, stdout=subprocess.DEVNULL)
@@ -64,7 +64,7 @@ def build() -> None:
     if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
         # No package may run a script of its own while it is installed.
         run(*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
-    run(*found, str(FRONTEND / "node_modules" / "vite" / "bin" / "vite.js"), "build", "--logLevel=error")
+    run(*node, str(FRONTEND / "node_modules" / "vite" / "bin" / "vite.js"), "build", "--logLevel=error")
 
 
 def node_environment() -> dict[str, str]:
@@ -72,11 +72,11 @@ def node_environment() -> dict[str, str]:
 
     It is the caller's, which knows about proxies and certificates; node itself is on the PATH, where npm's scripts look for it.
     """
-    found, _ = node()
-    return {**os.environ, "PATH": f"{Path(found[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    node, _ = node_commands()
+    return {**os.environ, "PATH": f"{Path(node[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
-def node() -> tuple[list[str], list[str]]:
+def node_commands() -> tuple[list[str], list[str]]:
     """Give the commands of node and of npm. Raises AssetsMissing."""
     program, npm = shutil.which("node"), shutil.which("npm")
     if program and npm:

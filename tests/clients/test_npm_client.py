@@ -39,7 +39,7 @@ Run = Callable[[str, list[dict[str, Any]]], tuple[set[str], list[dict[str, Any]]
 def node() -> list[str]:
     """The command that runs the script; the packages that the lock file names are installed where services are required."""
     try:
-        program, npm = assets.node()
+        program, npm = assets.node_commands()
     except assets.AssetsMissing:
         services.missing("Node")
     installed, lock = PACKAGE / "node_modules" / ".package-lock.json", PACKAGE / "package-lock.json"
