@@ -220,7 +220,8 @@ def page_of_parents(dbsession: Session, expression: Expression, level: str, *, l
         ") b WHERE key IS NOT NULL GROUP BY parent ORDER BY parent",
         in_group=IN_GROUP,
     )
-    return dict(dbsession.execute(search.statement(select)).tuples().all())
+    firsts: dict[int, int] = dict(dbsession.execute(search.statement(select)).all())
+    return firsts
 
 
 def _keys(dbsession: Session, asked: Expression | Search) -> Sql:

@@ -270,7 +270,7 @@ def _classes_of(dbsession: Session, study_ids: Collection[int]) -> Mapping[int, 
     images = (
         sa.select(Image.header_key, Series.study_key)
         .join(Series, Series.id == Image.series_id)
-        .where(dialect_of(dbsession).within(Series.study_key, study_ids), Image.header_key.is_not(None))
+        .where(among(Series.study_key, study_ids), Image.header_key.is_not(None))
     )
     study_of: dict[int, int] = {key: study_id for key, study_id in dbsession.execute(images) if key is not None}
     classes: dict[int, set[str]] = defaultdict(set)

@@ -207,7 +207,7 @@ def test_a_cut_of_an_axial_volume_is_its_image(api: Any, importer: Importer, tmp
     study = series.partition("/series")[0]
     assert get(api, f"{study}/renderedmpr?orientation=a", "image/png").body == get(api, f"{series}/renderedmpr?orientation=a", "image/png").body
     alone = get(api, f"{address(datasets[0])}/renderedmpr")
-    assert (alone.status_int, alone.json["message"]) == (406, "This series is not one volume. One image alone is no volume.")
+    assert (alone.status_int, alone.json["message"]) == (406, "This series is not one volume. Fewer than 3 slices lie one behind the other.")
     for asked in ("volumeinputreference=1.2", "match=x", "mprslab=5", "animationrate=30"):
         assert get(api, f"{series}/renderedmpr?{asked}").status_int == 400
     coronal = picture(get(api, f"{series}/renderedmpr?orientation=a&viewpointlookat=1,{4 * 0.5},1", "image/png"))
