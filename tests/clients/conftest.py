@@ -51,6 +51,7 @@ def held(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         with services.web_server(app) as address:
             yield Held(address, files_of(engine, sample_folder))
     finally:
+        app.registry["renderer"].close()
         api_data.close(app)
         engine.dispose()
 

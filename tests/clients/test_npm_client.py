@@ -39,7 +39,7 @@ Run = Callable[[str, list[dict[str, Any]]], tuple[set[str], list[dict[str, Any]]
 def node() -> list[str]:
     """The command that runs the script; the packages that the lock file names are installed where services are required."""
     try:
-        node, npm = assets.node_commands()
+        program, npm = assets.node_commands()
     except assets.AssetsMissing:
         services.missing("Node")
     installed, lock = PACKAGE / "node_modules" / ".package-lock.json", PACKAGE / "package-lock.json"
@@ -49,10 +49,9 @@ def node() -> list[str]:
         if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
             if os.environ.get("REQUIRE_SERVICES") != "1":
                 services.missing("dicomweb-client of npm (`npm ci` in tests/clients/npm)")
-            environment = {**os.environ, "PATH": f"{Path(node[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
             command = [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-            subprocess.run(command, cwd=PACKAGE, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=200)
-    return [*node, str(PACKAGE / "call.cjs")]
+            subprocess.run(command, cwd=PACKAGE, env=assets.node_environment(), check=True, stdout=subprocess.DEVNULL, timeout=200)
+    return [*program, str(PACKAGE / "call.cjs")]
 
 
 @pytest.fixture

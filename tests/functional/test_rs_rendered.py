@@ -204,5 +204,11 @@ def test_a_cut_of_an_axial_volume_is_its_image(api: Any, importer: Importer, tmp
     for at in range(5):
         shown = picture(get(api, f"{series}/renderedmpr?orientation=f&viewpointlookat=1,1,{at * 0.5}", "image/png"))
         assert np.abs(shown.astype(int) - values[at]).max() <= 1
+    study = series.partition("/series")[0]
+    assert get(api, f"{study}/renderedmpr?orientation=a", "image/png").body == get(api, f"{series}/renderedmpr?orientation=a", "image/png").body
+    alone = get(api, f"{address(datasets[0])}/renderedmpr")
+    assert (alone.status_int, alone.json["message"]) == (406, "This series is not one volume. Fewer than 3 slices lie one behind the other.")
+    for asked in ("volumeinputreference=1.2", "match=x", "mprslab=5", "animationrate=30"):
+        assert get(api, f"{series}/renderedmpr?{asked}").status_int == 400
     coronal = picture(get(api, f"{series}/renderedmpr?orientation=a&viewpointlookat=1,{4 * 0.5},1", "image/png"))
     assert np.abs(coronal.astype(int) - values[::-1, 4]).max() <= 1

@@ -60,6 +60,16 @@ class TestSeveral:
             archive = zipfile.ZipFile(io.BytesIO(get(api, path, "application/zip").body))
             assert sorted(archive.read(name) for name in archive.namelist() if name.endswith(".dcm")) == sorted(series)
 
+    def test_a_zip_holds_of_a_conflict_the_instance_that_is_served(self, api: Any, importer: Importer, tmp_path: Path, series: list[bytes]) -> None:
+        ds = pydicom.dcmread(io.BytesIO(series[0]))
+        ds.ImageComments = "other bytes"
+        file = io.BytesIO()
+        ds.save_as(file)
+        import_files(importer, tmp_path / "conflict", file.getvalue())
+        for path, files in ((STUDY, series), (address(ds), series[:1])):
+            archive = zipfile.ZipFile(io.BytesIO(get(api, path, "application/zip").body))
+            assert sorted(archive.read(name) for name in archive.namelist() if name.endswith(".dcm")) == sorted(files)
+
     def test_a_known_study_is_not_sent_again_until_it_changes(self, api: Any, importer: Importer, tmp_path: Path, series: list[bytes]) -> None:
         first = get(api, STUDY)
         assert get(api, STUDY, **{"If-None-Match": first.headers["ETag"]}).status_int == 304

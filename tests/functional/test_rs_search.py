@@ -254,6 +254,10 @@ def test_what_is_asked_for_is_given_too(get: Get) -> None:
     assert {"00101010", "00180060"} <= set(repeated)
     assert value(get(f"{one}&KVP=120").json[0], "00180060") == 120
     assert "00180060" not in get(f"{one}&includefield=SliceLocation").json[0]
+    for asked in ("includefield=SOPClassesInStudy", "SOPClassesInStudy=1.2.840.10008.5.1.4.1.1.2"):
+        row = get(f"/studies?StudyInstanceUID={SHARED}&{asked}").json[0]
+        assert row["00080062"] == {"vr": "UI", "Value": ["1.2.840.10008.5.1.4.1.1.2"]}
+    assert "00080062" not in get(f"/studies?StudyInstanceUID={SHARED}").json[0]
     complete = get(f"{one}&includefield=all").json[0]
     assert set(complete) > set(plain) | {"00191002", "00191003", "00081140"}
     address = value(complete, "00081190")

@@ -285,14 +285,18 @@ def test_a_request_that_takes_too_long_is_answered_with_what_is_known_and_the_im
     app = api_data.make_app(settings, **{"stow.wait_seconds": "0"})
     api = CheckedApp(app)
     monkeypatch.setattr(storing, "INLINE_FILES", 1)
-    answer = store(api, multipart(*(dicom_files.image_bytes(f"a/{number}") for number in range(3))))
-    api_data.close(app)
+    body = multipart(*(dicom_files.image_bytes(f"a/{number}") for number in range(3)))
+    answer = store(api, body)
     assert answer.status_int == 202
-    assert answer.headers["Warning"].startswith("299 ")
+    assert answer.headers["Warning"] == '299 http://localhost/dicom-web: "The import goes on; what is not told of here is not stored yet."'
     assert stored(answer) == failed(answer) == others(answer) == []
     assert len(incoming(settings)) == 3
+    in_xml = store(api, body, {**MULTIPART, "Accept": "application/dicom+xml"})
+    assert (in_xml.status_int, in_xml.content_type, in_xml.headers["Warning"]) == (202, "application/dicom+xml", answer.headers["Warning"])
+    assert [one.attrib["keyword"] for one in ElementTree.fromstring(in_xml.body)] == ["RetrieveURL"]
+    api_data.close(app)
     drain_everything(importer)
-    assert rows(engine, sa.select(Batch))[0].image_count == 3
+    assert [batch.image_count for batch in rows(engine, sa.select(Batch).order_by(Batch.id))] == [3, 0]
     assert incoming(settings) == []
 
 
