@@ -23,8 +23,9 @@ from dicomweb.settings import Settings
 from dicomweb.storage import Storage, StorageFull
 from tests import dicom_files
 from tests.functional import api_data
-from tests.functional.api_data import CheckedApp, statements
+from tests.functional.api_data import CheckedApp
 from tests.importing import bytes_of, changed, check_consistency, codes_of, drain_everything, rows
+from tests.statements import statements
 
 DICOM = {"Content-Type": "application/dicom"}
 MULTIPART = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=xyz'}
