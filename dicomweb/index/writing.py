@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from dicomweb.db import work
+from dicomweb.db import among, fetch, work
 from dicomweb.index.dialect import Dialect, dialect_of
 from dicomweb.index.documents import open_document, without
 from dicomweb.index.groups import Column, Prepared, column
@@ -28,6 +28,8 @@ from dicomweb.models import (
 )
 
 _COLUMN = ["group_id", "field_id", "slot", "images", "number_min", "number_max", "text_min", "text_max", "words", "numbers", "texts", "folded", "places"]
+# Made once: to put a statement together takes longer than to answer it.
+_FIELDS = sa.select(Field.path, Field.id, Field.promoted).where(among(Field.path, "paths"))
 _PROMOTED = ["field_id", "number", "header_key"]
 
 
@@ -187,8 +189,7 @@ def promote(dbsession: Session, paths: Collection[str]) -> None:
 
 
 def _fields(dbsession: Session, paths: Collection[str]) -> dict[str, Any]:
-    rows = sa.select(Field.path, Field.id, Field.promoted).where(dialect_of(dbsession).within(Field.path, paths))
-    return {row.path: row for row in dbsession.execute(rows)}
+    return {row[0]: row for row in fetch(dbsession, _FIELDS, paths=paths)}
 
 
 def _column_row(dialect: Dialect, group_id: int, field_id: int, column: Column) -> tuple[Any, ...]:
