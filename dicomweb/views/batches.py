@@ -131,7 +131,8 @@ def ask_before_delete(context: BatchResource, request: Any) -> dict[str, Any]:
         **_summary(context.batch),
         "series_count": len(series),
         "series_shown": SERIES_SHOWN,
-        "mode": "move" if cleaned is not None and cleaned.files else mode,
+        "mode": mode,
+        "cleaned": cleaned is not None and cleaned.files > 0,
         "shared": batches.shared_files(request.dbsession, context.batch),
         "undo_minutes": 0 if context.batch.delete_at else request.registry.settings["dicomweb"]["cleanup.undo_minutes"],
         "error": None,
@@ -151,7 +152,10 @@ def delete_batch(context: BatchResource, request: Any) -> Any:
         at_once = batch.delete_at is not None or request.POST.get("when") == "now"
         minutes = 0 if at_once else request.registry.settings["dicomweb"]["cleanup.undo_minutes"]
         begun = batches.delete_later(request.dbsession, batch, minutes=minutes, now=datetime.now(UTC))
-        return see_other(request, "/", message=("leaving" if minutes else "deleting") if begun else "already-deleting")
+        if begun and minutes:
+            # Its page says when that will be, and offers to keep it.
+            return see_other(request, f"/batches/{batch.id}")
+        return see_other(request, "/", message="deleting" if begun else "already-deleting")
     request.response.status = 400
     return {**ask_before_delete(context, request), "error": error}
 

@@ -53,6 +53,7 @@ def show_cleanup(context: SettingsResource, request: Any) -> dict[str, Any]:
             dbsession, wanted, Batch.id, number=page_number(request), size=BATCHES_OF_A_PAGE, count=totals.batches, newest_first=True
         ),
         "leaving": dbsession.scalars(leaving).all(),
+        "kept_shown": KEPT_SHOWN,
         "kept": imports.kept_files(dbsession, limit=KEPT_SHOWN),
         "past": dbsession.execute(past).all(),
         "message": message(request),

@@ -9,7 +9,6 @@ MESSAGES = {
     "again": ("warning", "The page was open for too long. Please try again."),
     "retry": ("success", "The failed files are being imported again."),
     "nothing-failed": ("info", "No file of this batch can be tried again."),
-    "leaving": ("success", "The batch will be deleted. Until then its page and the clean-up page offer to keep it."),
     "kept": ("success", "The batch is kept."),
     "not-leaving": ("info", "The batch is not to be deleted, or it is too late to keep it."),
     "cleaning": ("success", "The workers remove the source folders. This page shows what became of each."),

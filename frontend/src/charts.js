@@ -32,6 +32,13 @@ function colours() {
   return { series: [of("--chart-1"), of("--chart-2")], text: of("--app-secondary"), grid: of("--tblr-border-color") };
 }
 
+// What fits below an axis: of a day its month and day, of a moment its date or its clock.
+function short(label, kind, instants) {
+  if (instants === "date") return label.split(" ")[0];
+  if (instants === "clock") return label.replace(/^\S+ /, "");
+  return kind === "bar" ? label.slice(5) : label;
+}
+
 // Of a table of imports or modalities only the images are drawn; batches and series are of another size.
 function draw(details) {
   const { kind, unit, names, labels, values } = read(details);
@@ -44,7 +51,7 @@ function draw(details) {
     border: { display: false },
     ticks: { color: text, precision: 0, maxTicksLimit: 6, callback: (value) => write(value) },
   };
-  const names_axis = {
+  const naming = {
     grid: { display: false },
     border: { color: grid },
     ticks: {
@@ -52,12 +59,11 @@ function draw(details) {
       maxRotation: 0,
       autoSkip: kind !== "rows",
       autoSkipPadding: 16,
-      callback: (_value, index) => (kind === "bar" ? labels[index].slice(5) : kind === "line" && labels.length && details.dataset.canvas === "queue-chart" ? labels[index].replace(/^\S+ /, "") : labels[index]),
+      callback: (_value, index) => short(labels[index], kind, details.dataset.instants),
     },
   };
   const horizontal = kind === "rows";
   const canvas = document.getElementById(details.dataset.canvas);
-  if (horizontal) canvas.parentElement.dataset.rows = String(Math.min(21, labels.length));
   return new Chart(canvas, {
     type: kind === "line" ? "line" : "bar",
     data: {
@@ -81,7 +87,7 @@ function draw(details) {
       maintainAspectRatio: false,
       indexAxis: horizontal ? "y" : "x",
       interaction: { mode: "index", intersect: false, axis: horizontal ? "y" : "x" },
-      scales: horizontal ? { x: measure, y: names_axis } : { x: names_axis, y: measure },
+      scales: horizontal ? { x: measure, y: naming } : { x: naming, y: measure },
       plugins: {
         legend: { display: shown > 1, labels: { color: text, boxWidth: 24, boxHeight: 2 } },
         tooltip: { callbacks: { label: (item) => `${item.dataset.label}: ${write(item.raw)}` } },
