@@ -89,11 +89,7 @@ def get_batch(request: Any) -> dict[str, Any]:
     ),
 )
 def delete_batch(request: Any) -> dict[str, Any]:
-    """Delete a batch with all its images.
-
-    It stays as it is until delete_at (settings: cleanup.undo_minutes), and can be kept until then; from then on it is listed as being
-    deleted until a worker has removed everything.
-    """
+    """Delete a batch with all its images; it can be kept until its delete_at, and is shown as deleting until a worker is through."""
     batch = request.context.batch
     minutes = 0 if request.validated["at_once"] else request.registry.settings["dicomweb"]["cleanup.undo_minutes"]
     if not batches.delete_later(request.dbsession, batch, minutes=minutes, now=datetime.now(UTC)):
