@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -335,16 +335,69 @@ def retry(dbsession: Session, batch: Batch, *, chunk_files: int, now: datetime) 
     return len(failed)
 
 
-def delete(dbsession: Session, batch: Batch, *, now: datetime) -> bool:
-    """Have a batch deleted with all its images; False when it is being deleted already."""
-    if not change(
-        dbsession, sa.update(Batch).where(Batch.id == batch.id, ~Batch.deleting).values(deleting=True, modified_at=now)
-    ):
+def delete_later(dbsession: Session, batch: Batch, *, minutes: float, now: datetime) -> bool:
+    """Have a batch deleted after so many minutes, until when that can be taken back; False when it is decided already.
+
+    Until then it is a batch like any other: it is imported to its end, found and shown, and the pages say what becomes of it. With 0
+    minutes it is deleted at once.
+    """
+    if minutes <= 0:
+        return delete(dbsession, batch, now=now)
+    decided = change(
+        dbsession,
+        sa.update(Batch)
+        .where(Batch.id == batch.id, ~Batch.deleting, Batch.delete_at.is_(None))
+        .values(delete_at=now + timedelta(minutes=minutes)),
+    )
+    dbsession.expire(batch)
+    return bool(decided)
+
+
+def keep(dbsession: Session, batch: Batch) -> bool:
+    """Take back that a batch is to be deleted; False when nobody wanted that, or it is too late."""
+    kept = change(
+        dbsession,
+        sa.update(Batch).where(Batch.id == batch.id, ~Batch.deleting, Batch.delete_at.is_not(None)).values(delete_at=None),
+    )
+    dbsession.expire(batch)
+    return bool(kept)
+
+
+def deletions_due(dbsession: Session, *, now: datetime) -> bool:
+    """Tell whether the time to take a deletion back is over for some batch."""
+    return bool(dbsession.scalar(sa.select(sa.exists().where(Batch.delete_at <= now, ~Batch.deleting))))
+
+
+def delete_due(dbsession: Session, *, now: datetime) -> int:
+    """Begin the deletions whose time has come; tell how many."""
+    due = sa.select(Batch).where(Batch.delete_at <= now, ~Batch.deleting).order_by(Batch.id).limit(100)
+    return sum(delete(dbsession, batch, now=now, due=True) for batch in dbsession.scalars(due).all())
+
+
+def delete(dbsession: Session, batch: Batch, *, now: datetime, due: bool = False) -> bool:
+    """Have a batch deleted with all its images; False when it is being deleted already.
+
+    due: only when the time of its deletion has come, which somebody may take back at this very moment.
+    """
+    beginning = sa.update(Batch).where(Batch.id == batch.id, ~Batch.deleting)
+    if due:
+        beginning = beginning.where(Batch.delete_at <= now)
+    if not change(dbsession, beginning.values(deleting=True, delete_at=None, modified_at=now)):
         return False
     change(dbsession, sa.delete(Job).where(Job.batch_id == batch.id, Job.status == "queued"))
     jobs.enqueue(dbsession, "delete_batch", {}, batch_id=batch.id, now=now)
     dbsession.expire(batch)
     return True
+
+
+def shared_files(dbsession: Session, batch: Batch) -> int:
+    """Tell how many files of other batches are duplicates of images of this one, and inherit their bytes when it is deleted."""
+    shared = (
+        sa.select(sa.func.count(Outcome.id))
+        .join(Image, Image.id == Outcome.image_id)
+        .where(Image.batch_id == batch.id, Outcome.batch_id != batch.id, Outcome.kind == "duplicate")
+    )
+    return dbsession.scalar(shared) or 0
 
 
 def progress(batch: Batch) -> float:

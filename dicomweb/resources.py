@@ -50,6 +50,10 @@ class SettingsResource(Resource):
     """``/settings``"""
 
 
+class StatisticsResource(Resource):
+    """``/statistics``"""
+
+
 class SearchResource(Resource):
     """``/search``"""
 
@@ -246,6 +250,7 @@ _CONTAINERS: dict[str, type[Resource]] = {
     "search": SearchResource,
     "console": ConsoleResource,
     "settings": SettingsResource,
+    "statistics": StatisticsResource,
 }
 
 

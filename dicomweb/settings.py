@@ -258,6 +258,20 @@ SETTINGS: tuple[Setting, ...] = (
         "How long one association may last.",
     ),
     Setting(
+        "cleanup.undo_minutes",
+        "DICOMWEB_CLEANUP_UNDO_MINUTES",
+        "minutes",
+        "30",
+        "How long the deletion of a batch can be taken back; 0 means not at all.",
+    ),
+    Setting(
+        "cleanup.source_days",
+        "DICOMWEB_CLEANUP_SOURCE_DAYS",
+        "days",
+        "0",
+        "Remove the source folders of batches without errors after so many days; 0 means only when somebody asks for it.",
+    ),
+    Setting(
         "console.enabled",
         "DICOMWEB_CONSOLE",
         "switch",
@@ -395,14 +409,14 @@ class Settings(Mapping[str, Any]):
                 if not text.isascii() or not text.isdigit() or int(text) > 65535:
                     raise wrong("a port, a number from 0 to 65535")
                 return int(text)
-            case "seconds":
+            case "seconds" | "minutes" | "days":
                 try:
-                    seconds = float(text)
+                    span = float(text)
                 except ValueError:
-                    raise wrong("a number of seconds") from None
-                if not 0 <= seconds < 1e9:
-                    raise wrong("a number of seconds")
-                return seconds
+                    raise wrong(f"a number of {row.kind}") from None
+                if not 0 <= span < (1e9 if row.kind == "seconds" else 1e5):
+                    raise wrong(f"a number of {row.kind}")
+                return span
             case "bytes":
                 number, unit = (text[:-1], text[-1:].upper()) if text[-1:].isalpha() else (text, "")
                 if unit not in _UNITS or not number.isdigit():

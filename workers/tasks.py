@@ -48,6 +48,7 @@ HANDLERS: dict[str, Callable[[Importer, Job], None]] = {
     "scan_batch": imports.scan_batch,
     "import_chunk": imports.import_chunk,
     "remove_sources": imports.remove_sources,
+    "clean_source": imports.clean_source,
     "delete_batch": delete_batch,
     "discard_bytes": discard_bytes,
 }

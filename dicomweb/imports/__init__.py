@@ -13,6 +13,19 @@ studies, series), ``outcomes``, ``sources`` (where the bytes are afterwards), ``
 """
 
 from dicomweb.imports.chunks import Chunk, import_begun_chunk, import_chunk
+from dicomweb.imports.cleaning import (
+    CannotClean,
+    Cleanable,
+    ask_clean,
+    clean_all,
+    clean_old,
+    clean_source,
+    cleanable,
+    count_cleanable,
+    kept_files,
+    read_only_roots,
+    why_not,
+)
 from dicomweb.imports.deliveries import (
     Delivery,
     announce,
@@ -26,19 +39,30 @@ from dicomweb.imports.scanning import scan_batch
 from dicomweb.imports.sources import locate, remove_sources, unpack_fragments
 
 __all__ = [
+    "CannotClean",
     "Chunk",
+    "Cleanable",
     "Delivery",
     "Importer",
     "Stopping",
     "announce",
+    "ask_clean",
+    "clean_all",
+    "clean_old",
+    "clean_source",
+    "cleanable",
     "clear_left",
+    "count_cleanable",
     "import_begun_chunk",
     "import_chunk",
     "incoming_folder",
+    "kept_files",
     "locate",
+    "read_only_roots",
     "remove_delivery",
     "remove_sources",
     "scan_batch",
     "unpack_fragments",
     "wait_until_done",
+    "why_not",
 ]

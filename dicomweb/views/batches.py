@@ -11,7 +11,7 @@ from pyramid.view import view_config
 from dicomweb import asking, batches, jobs, ohif
 from dicomweb.asking import Mistake
 from dicomweb.listing import Page, take_page
-from dicomweb.models import BATCH_STATUS, Batch, Image, Outcome
+from dicomweb.models import BATCH_STATUS, Batch, Cleanup, Image, Outcome
 from dicomweb.resources import BatchResource, ImagesContainer
 from dicomweb.search import labels_of, list_images, list_labels, series_of_batch
 from dicomweb.security import Permission
@@ -131,7 +131,17 @@ def ask_before_delete(context: BatchResource, request: Any) -> dict[str, Any]:
     series = series_of_batch(request.dbsession, context.batch.id, SERIES_SHOWN + 1)
     # What came over the network is nowhere else that we know of.
     mode = request.registry.settings["dicomweb"]["import.mode"] if context.batch.source == "folder" else "move"
-    return {**_summary(context.batch), "series_count": len(series), "series_shown": SERIES_SHOWN, "mode": mode, "error": None}
+    cleaned = request.dbsession.get(Cleanup, context.batch.id)
+    return {
+        **_summary(context.batch),
+        "series_count": len(series),
+        "series_shown": SERIES_SHOWN,
+        "mode": mode,
+        "cleaned": cleaned is not None and cleaned.files > 0,
+        "shared": batches.shared_files(request.dbsession, context.batch),
+        "undo_minutes": 0 if context.batch.delete_at else request.registry.settings["dicomweb"]["cleanup.undo_minutes"],
+        "error": None,
+    }
 
 
 @view_config(context=BatchResource, name="delete", request_method="POST", renderer="delete.jinja2", permission=Permission.BATCH_DELETE)
@@ -143,7 +153,13 @@ def delete_batch(context: BatchResource, request: Any) -> Any:
     elif request.POST.get("images") != str(batch.image_count):
         error = "The batch has changed since you were asked; please look again at what will be deleted."
     else:
-        begun = batches.delete(request.dbsession, batch, now=datetime.now(UTC))
+        # Who asks again for what is to be deleted anyway wants it now.
+        at_once = batch.delete_at is not None or request.POST.get("when") == "now"
+        minutes = 0 if at_once else request.registry.settings["dicomweb"]["cleanup.undo_minutes"]
+        begun = batches.delete_later(request.dbsession, batch, minutes=minutes, now=datetime.now(UTC))
+        if begun and minutes:
+            # Its page says when that will be, and offers to keep it.
+            return see_other(request, f"/batches/{batch.id}")
         return see_other(request, "/", message="deleting" if begun else "already-deleting")
     request.response.status = 400
     return {**ask_before_delete(context, request), "error": error}

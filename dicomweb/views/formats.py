@@ -10,9 +10,12 @@ from markupsafe import Markup, escape
 
 from dicomweb.models import Series, escape_path
 
-FILTERS = ("age", "count", "dicom_date", "instant", "last_name", "marked", "path", "percent", "plural", "series_name", "size")
+FILTERS = ("age", "browser_name", "clock", "count", "dicom_date", "instant", "last_name", "marked", "path", "percent", "plural", "series_name", "size")
 
 _BETWEEN_BACKTICKS = re.compile(r"`([^`]+)`")
+# What a browser calls itself names its forefathers too; the first that fits is the one it is.
+_BROWSERS = (("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
+_SYSTEMS = (("Android", "Android"), ("iPhone", "iOS"), ("iPad", "iOS"), ("Windows", "Windows"), ("Mac OS", "macOS"), ("Linux", "Linux"))
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -53,6 +56,13 @@ def instant(moment: datetime | None) -> Markup:
     )
 
 
+def clock(moment: datetime) -> Markup:
+    """Write the time of a moment that is near, in UTC; the page's script writes that of the browser's place instead."""
+    return Markup('<time datetime="{}" data-clock hx-morph-skip-children>{}</time>').format(
+        moment.strftime("%Y-%m-%dT%H:%M:%SZ"), moment.strftime("%H:%M UTC")
+    )
+
+
 def path(text: str) -> str:
     """Write a path: what is no text, and what a page would not show, as an escape."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in escape_path(text))
@@ -76,6 +86,13 @@ def series_name(series: Series) -> str:
 def marked(text: str) -> Markup:
     """Write a text of ours: what stands between backticks is what somebody types."""
     return Markup(_BETWEEN_BACKTICKS.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704  The text was escaped before.
+
+
+def browser_name(user_agent: str) -> str:
+    """Name a browser and its system by what it called itself: ``Firefox on Linux``."""
+    browser = next((name for mark, name in _BROWSERS if mark in user_agent), user_agent[:40] or "Unknown browser")
+    system = next((name for mark, name in _SYSTEMS if mark in user_agent), "")
+    return f"{browser} on {system}" if system else browser
 
 
 def age(span: timedelta) -> str:

@@ -219,6 +219,7 @@ class TestDeletion:
     def test_a_batch_goes_with_all_its_images(self, browser: Browser, imported: int, importer: Any) -> None:
         form = browser.get(f"/batches/{imported}/delete").forms[1]
         form["sure"] = True
+        form["when"] = True
         answer = form.submit()
         assert answer.headers["Location"] == "/?done=deleting"
         assert texts(browser.get("/"), "#batches .badge") == ["DELETING"]
@@ -239,7 +240,7 @@ class TestDeletion:
 
 class TestSettings:
     def test_they_are_shown_with_their_source_and_without_secrets(self, browser: Browser) -> None:
-        answer = browser.get("/settings")
+        answer = browser.get("/settings/values")
         rows = {row.code.text: [cell.text for cell in row.find_all("td")] for row in answer.html.select("table.settings tbody tr")}
         assert rows["import.mode"][:2] == ["copy", "default"]
         assert rows["database.url"][:2] == ["set (hidden)", "ini file"]

@@ -36,6 +36,7 @@ PLACES = {
     "TokenResource": "/tokens/1",
     "SearchResource": "/search",
     "ConsoleResource": "/console",
+    "StatisticsResource": "/statistics",
 }
 OPEN = {"/login", "/health"}
 
@@ -214,7 +215,7 @@ def test_a_change_needs_the_token_of_the_session(browser: Browser) -> None:
         answer = browser.post("/batches/1/delete", fields, expect_errors=True)
         assert answer.status_int == 400
         assert "The page was open for too long" in answer.text
-    assert browser.count(Batch, Batch.deleting) == 0
+    assert browser.count(Batch, Batch.deleting | Batch.delete_at.is_not(None)) == 0
 
 
 @pytest.mark.parametrize(
@@ -231,12 +232,12 @@ def test_a_change_that_another_site_asks_for_is_refused(browser: Browser, header
     answer = browser.post("/batches/1/delete", fields, headers=headers, expect_errors=True)
     assert answer.status_int == 400
     assert "another web site" in answer.text
-    assert browser.count(Batch, Batch.deleting) == 0
+    assert browser.count(Batch, Batch.deleting | Batch.delete_at.is_not(None)) == 0
 
 
 def test_a_program_needs_no_token(stranger: Browser) -> None:
     stranger.add(pages.batch(image_count=0))
-    answer = stranger.post("/batches/1/delete", {"sure": "yes", "images": "0"}, headers=basic())
+    answer = stranger.post("/batches/1/delete", {"sure": "yes", "images": "0", "when": "now"}, headers=basic())
     assert answer.status_int == 303
     assert stranger.count(Batch, Batch.deleting) == 1
 
