@@ -132,6 +132,11 @@ class Batch(Base):
     has_error: Mapped[bool] = mapped_column(sa.Boolean, default=False)
     created_at: Mapped[datetime] = mapped_column(Instant)
     modified_at: Mapped[datetime] = mapped_column(Instant)
+    arrived_at: Mapped[datetime | None] = mapped_column(
+        Instant, doc="When its folder was first seen; NULL: it never waited, or before this was noted."
+    )
+    began_at: Mapped[datetime | None] = mapped_column(Instant, doc="When its first chunk was begun.")
+    done_at: Mapped[datetime | None] = mapped_column(Instant, doc="When its last file got its outcome; NULL: not yet.")
     file_count: Mapped[int] = mapped_column(sa.Integer, default=0, doc="Files found by the scan.")
     done_count: Mapped[int] = mapped_column(sa.Integer, default=0, doc="Files that have an outcome.")
     image_count: Mapped[int] = mapped_column(sa.Integer, default=0, doc="Files that became images, conflicts included.")
