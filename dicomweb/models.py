@@ -31,6 +31,12 @@ BATCH_STATUS = {
     "PROCESSING": "The batch currently being processed.",
     "DONE": "The batch is done, and images are ready for cleanup.",
 }
+BATCH_SOURCE = {
+    "folder": "A folder that was dropped into a watched folder.",
+    "upload": "Files that were uploaded with a browser.",
+    "stow": "One request of a program over DICOMweb (STOW-RS).",
+    "dimse": "One association of a device over DIMSE (C-STORE).",
+}
 OUTCOME_KIND = {
     "error": "The file could not be imported.",
     "conflict": "Another file with the same SOPInstanceUID and different bytes is already here; both are kept.",
@@ -116,7 +122,7 @@ class Batch(Base):
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     name: Mapped[str] = mapped_column(sa.Text, unique=True)
     source: Mapped[str] = mapped_column(
-        sa.Text, default="folder", doc="Through which door: folder, upload, stow, dimse."
+        sa.Text, default="folder", doc="Through which door: one of BATCH_SOURCE."
     )
     path: Mapped[str | None] = mapped_column(FilePath, doc="The folder the files of this batch lie in.")
     only_study: Mapped[str | None] = mapped_column(

@@ -26,9 +26,9 @@ from dicomweb.rs.instances import shadowed_keys
 from dicomweb.rs.listing import read_rows
 from dicomweb.rs.matching import MOST_RESULTS, Key, Question, read_question
 from dicomweb.rs.negotiation import MULTIPART, Offer, choose
-from dicomweb.rs.quality import studies_of_several_patients
 from dicomweb.rs.selections import Selection, Whole, select
 from dicomweb.rs.transactions import Parameter, Transaction
+from dicomweb.search.quality import studies_of_several_patients
 from dicomweb.security import Permission
 
 JSON = "application/dicom+json"
