@@ -10,6 +10,8 @@ MESSAGES = {
     "retry": ("success", "The failed files are being imported again."),
     "nothing-failed": ("info", "No file of this batch can be tried again."),
     "deleting": ("success", "The batch is being deleted."),
+    "deleting-many": ("success", "The batches are being deleted."),
+    "no-batches": ("warning", "No batch is chosen: tick the boxes at the beginning of the rows."),
     "already-deleting": ("info", "The batch is being deleted already."),
     "import": ("success", "The folder is being imported."),
     "not-importable": ("warning", "This is not a folder, or it became a batch already."),
