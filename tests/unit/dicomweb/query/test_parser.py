@@ -93,13 +93,18 @@ TABLE: dict[str, Node] = {
     "NOT Modality:CT": Not(CT),
     "Modality:CT (KVP:100 OR KVP:120)": And((CT, Or((Term(KVP, between(100, 100, "100")), KVP_120)))),
     "batch:12": Meta("batch", Text("12")),
-    "batch:3..9": Meta("batch", Range(3, 9, False, False, "3..9")),
     "status:DONE": Meta("status", Text("DONE")),
     "label:reviewed": Meta("label", Text("reviewed")),
     "added:>=-7d": Meta("added", between(20240324000000, None, ">=-7d")),
     "id:1..100": Meta("id", between(1, 100, "1..100")),
     "*": EVERYTHING,
 }
+
+
+def test_a_batch_is_found_by_its_number_alone_when_a_range_is_written() -> None:
+    assert parse("batch:3..9") == Meta("batch", Range(3, 9, False, False, "3..9"))
+    with pytest.raises(QuerySyntaxError):
+        parse("batch:knee..9")
 
 
 def test_every_operator_has_a_row_in_the_table() -> None:
