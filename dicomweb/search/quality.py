@@ -272,7 +272,7 @@ def _reused(dbsession: Session, batch_id: int, series: Mapping[int, Series]) -> 
     if counts.get("conflict"):
         yield Note("conflict", counts["conflict"], ())
     studies = {one.study.id: one.study for one in series.values()}
-    mixed = [Place("study", id_, studies[id_].study_description, 0) for id_ in sorted(studies_of_several_patients(dbsession, studies))]
+    mixed = [_study_place(studies[id_]) for id_ in sorted(studies_of_several_patients(dbsession, studies))]
     if mixed:
         yield Note("several-patients", 0, *_some(mixed))
     uids = {one.series_instance_uid for one in series.values()}
@@ -288,7 +288,7 @@ def _reused(dbsession: Session, batch_id: int, series: Mapping[int, Series]) -> 
 def _wrong_uids(series: Mapping[int, Series], instances: Sequence[str]) -> Iterator[Note]:
     places = [_series_place(one, 0, "SeriesInstanceUID") for one in series.values() if not _is_uid(one.series_instance_uid)]
     studies = {one.study.id: one.study for one in series.values()}.values()
-    places += [Place("study", one.id, one.study_description, 0, "StudyInstanceUID") for one in studies if not _is_uid(one.study_instance_uid)]
+    places += [_study_place(one, "StudyInstanceUID") for one in studies if not _is_uid(one.study_instance_uid)]
     wrong = sum(not _is_uid(uid) for uid in instances)
     if wrong:
         places.insert(0, Place("element", 0, "SOPInstanceUID", wrong))
@@ -297,8 +297,12 @@ def _wrong_uids(series: Mapping[int, Series], instances: Sequence[str]) -> Itera
 
 
 def _series_place(series: Series, images: int, remark: str = "") -> Place:
-    name = " ".join(part for part in (series.modality, series.series_number, series.series_description) if part)
+    name = " ".join(part for part in (series.modality, series.series_number, series.series_description or f"series {series.id}") if part)
     return Place("series", series.id, name, images, remark)
+
+
+def _study_place(study: Study, remark: str = "") -> Place:
+    return Place("study", study.id, study.study_description or f"study {study.id}", 0, remark)
 
 
 def _some(places: Sequence[Place]) -> tuple[tuple[Place, ...], int]:
