@@ -96,7 +96,7 @@ def test_what_is_no_uid_and_what_has_none_is_told(judge: Judge, settings: Settin
     series = dicom_files.image_bytes("series", SeriesInstanceUID="1.2." + "3" * 60)
     # pydicom refuses to write it.
     (folder / "series.dcm").write_bytes(series.replace(b"1.2." + b"3" * 60, b"1.2.0" + b"3" * 59))
-    (folder / "zero.dcm").write_bytes(dicom_files.image_bytes("zero", SOPInstanceUID="1.2.03.4"))
+    (folder / "zero.dcm").write_bytes(dicom_files.image_bytes("zero", SOPInstanceUID="1.2.3.45").replace(b"1.2.3.45", b"1.2.03.4"))
     (folder / "none.dcm").write_bytes(dicom_files.image_bytes("none", SeriesInstanceUID=None))
     (folder / "space.dcm").write_bytes(dicom_files.image_bytes("space", FrameOfReferenceUID=None))
     found = judge("uids")
