@@ -49,6 +49,11 @@ function tick() {
 }
 
 export function watchRows() {
+  // An address says what was chosen, and nothing of what was not.
+  document.addEventListener("formdata", (event) => {
+    if (!event.target.matches("form.filters")) return;
+    for (const [name, value] of [...event.formData]) if (value === "") event.formData.delete(name);
+  });
   document.addEventListener("change", (event) => {
     const all = event.target.closest("[data-choose-all]");
     if (all) for (const box of boxesOf(document.querySelector("[data-choose-bar]"))) box.checked = all.checked;
