@@ -36,16 +36,17 @@ def imported(session: Browser, importer: Importer) -> int:
 
 def test_everybody_can_use_them(page: Page, address: str, imported: int) -> None:
     paths = (
-        "/?errors=yes&source=folder", "/?name=nothing", f"/batches/{imported + 1}", f"/batches/{imported + 1}/quality", f"/batches/{imported}/errors",
-        f"/batches/{imported}/errors?code=truncated", "/batches/chosen?do=delete&batch=1&batch=2", "/batches/chosen?do=export&batch=1",
-        "/batches/chosen?do=label&batch=1", "/patients", "/studies", "/series", "/patients/1", "/studies/1", "/series/1", "/series?q=nothing",
+        "/?errors=yes&source=folder", f"/batches/{imported + 1}", f"/batches/{imported}/errors?code=truncated", f"/batches/{imported}/quality",
+        "/batches/chosen?do=delete&batch=1&batch=2", "/batches/chosen?do=label&batch=1", "/patients?q=nothing", "/studies", "/patients/1", "/series/1",
     )  # fmt: skip
+    found: dict[str, list[str]] = {}
     for path in paths:
         page.goto(f"{address}{path}")
         for what in page.get_by_role("link", name=re.compile("^(What varies in|First bytes)")).all()[:1]:
             what.click()
         expect(page.locator(".counting")).to_have_count(0)
-        assert violations_of_looks(page) == [], path
+        found[path] = violations_of_looks(page)
+    assert {path: problems for path, problems in found.items() if problems} == {}
 
 
 def test_one_gets_with_the_keyboard_from_the_list_to_an_image_and_its_header(page: Page, address: str, imported: int) -> None:
