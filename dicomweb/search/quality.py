@@ -30,6 +30,7 @@ from dicomweb.models import (
     Image,
     Outcome,
     Series,
+    Study,
 )
 from dicomweb.search.identity import BURNED_IN, IDENTIFYING, OFTEN_WRITTEN_INTO, REMOVED
 from dicomweb.search.lists import keyword_of

@@ -177,7 +177,7 @@ class TestFilesThatFailed:
 
     def test_the_first_bytes_of_a_file_are_shown_bounded_and_inert(self, browser: Browser, imported: int) -> None:
         with work(browser.engine, read_only=True) as dbsession:
-            ids = {code: id_ for code, id_ in dbsession.execute(sa.select(Outcome.code, Outcome.id))}
+            ids = dict(dbsession.execute(sa.select(Outcome.code, Outcome.id)).all())
         notes = browser.settings["watch.folders"][0] / "samples" / "notes.txt"
         notes.write_bytes(b"<script>alert(1)</script>\x00\xff" + b"x" * 5000)
         for name in ("bytes", "bytes-part"):
