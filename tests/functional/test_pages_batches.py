@@ -40,8 +40,8 @@ class TestTheDashboard:
         browser.add(pages.batch(status="PROCESSING", file_count=40, done_count=10, image_count=8, error_count=2, has_error=True))
         (row,) = browser.get("/").html.select("#batches tbody tr")
         cells = [" ".join(cell.get_text(" ").split()) for cell in row.find_all(["td", "th"])]
-        assert cells[1:4] == ["1", "knee", "8"]
-        assert cells[7] == "PROCESSING"
+        assert cells[1:5] == ["1", "knee", "folder", "8"]
+        assert cells[8] == "PROCESSING"
         assert row.select_one(".badge")["title"] == BATCH_STATUS["PROCESSING"]
         assert row.select_one("progress")["value"] == "25"
         assert [link["href"] for link in row.find_all("a")] == ["/batches/1", "/batches/1/errors"]

@@ -42,6 +42,7 @@ class TestTheList:
         assert names(browser.get("/?status=DELETING")) == []
         assert "none that the filters let through" in browser.get("/?name=nothing").text
 
+    @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
     @pytest.mark.parametrize("asked", ["sort=nonsense", "status=x", "since=2026-13-40", "until=9999-12-31", "errors=perhaps", "source=%00", "sort=-id"])
     def test_what_a_filter_cannot_be_narrows_nothing(self, browser: Browser, asked: str) -> None:
         browser.add(pages.batch("knee"))
@@ -70,6 +71,7 @@ class TestTheList:
         assert texts(browser.get("/"), "#batches-title + .badge") == ["10,000"]
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 class TestManyAtOnce:
     def test_nothing_chosen_says_so(self, browser: Browser) -> None:
         browser.add(pages.batch())
