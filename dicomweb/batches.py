@@ -18,7 +18,19 @@ from sqlalchemy.orm import Session
 
 from dicomweb import jobs
 from dicomweb.db import change
-from dicomweb.models import Arrival, Batch, Claim, Image, Job, Outcome, Series, Study, escape_path
+from dicomweb.models import (
+    JOB_STATUS,
+    Arrival,
+    Batch,
+    Claim,
+    Image,
+    Instant,
+    Job,
+    Outcome,
+    Series,
+    Study,
+    escape_path,
+)
 
 # An outcome with this code stands for a whole folder; to retry it means to scan again.
 FOLDER_UNREADABLE = "folder-unreadable"
@@ -37,6 +49,23 @@ class Waiting(NamedTuple):
     bytes: int
     changed_at: datetime
     reason: str
+
+
+class Timeline(NamedTuple):
+    """How a batch was imported. Moments are None when they are not yet, or no longer, known.
+
+    scanned_at: when the last folder was listed. chunks: jobs that import, by status; done ones are forgotten after some days. workers:
+    how many processes share the work. rate: files with an outcome a second since the first chunk was begun.
+    """
+
+    arrived_at: datetime | None
+    claimed_at: datetime
+    scanned_at: datetime | None
+    began_at: datetime | None
+    done_at: datetime | None
+    chunks: dict[str, int]
+    workers: int
+    rate: float | None
 
 
 class Totals(NamedTuple):
@@ -68,6 +97,7 @@ def claim_arrival(dbsession: Session, path: str, *, stamp: str, now: datetime, n
         open_scans=1,
         created_at=now,
         modified_at=now,
+        arrived_at=dbsession.scalar(sa.select(Arrival.seen_at).where(Arrival.path == path)),
     )
     change(dbsession, sa.delete(Arrival).where(Arrival.path == path))
     jobs.enqueue(dbsession, "scan_batch", {"below": ""}, batch_id=batch.id, now=now)
@@ -100,6 +130,7 @@ def add_delivery(
         file_count=len(files),
         created_at=now,
         modified_at=now,
+        began_at=now,
     )
     rows = [
         {"batch_id": batch.id, "path": file, "status": "PROCESSING", "version": 0, "size": size} for file, size in files
@@ -264,13 +295,17 @@ def reopen(dbsession: Session, batch_id: int, *, notices: int, now: datetime) ->
     _advance(dbsession, batch_id, now=now, done_count=-notices, notice_count=-notices)
 
 
-def _advance(dbsession: Session, batch_id: int, *, now: datetime, **steps: int) -> None:
-    values = {name: getattr(Batch, name) + step for name, step in steps.items() if step}
+def _advance(dbsession: Session, batch_id: int, *, now: datetime, begun: bool = False, **steps: int) -> None:
+    values: dict[str, Any] = {name: getattr(Batch, name) + step for name, step in steps.items() if step}
+    if begun:
+        values["began_at"] = sa.func.coalesce(Batch.began_at, sa.literal(now, Instant))
     new = {
         name: values.get(name, getattr(Batch, name))
         for name in ("done_count", "file_count", "open_scans", "error_count")
     }
     finished = sa.and_(new["done_count"] >= new["file_count"], new["open_scans"] <= 0)
+    # What happens to a batch that is done, such as the removal of an image, does not make it done later.
+    done_at = sa.case((~finished, None), (Batch.status == "DONE", Batch.done_at), else_=sa.literal(now, Instant))
     advanced = change(
         dbsession,
         sa.update(Batch)
@@ -280,6 +315,7 @@ def _advance(dbsession: Session, batch_id: int, *, now: datetime, **steps: int) 
             status=sa.case((finished, "DONE"), else_="PROCESSING"),
             has_error=new["error_count"] > 0,
             modified_at=now,
+            done_at=done_at,
         ),
     )
     if not advanced:
@@ -288,7 +324,7 @@ def _advance(dbsession: Session, batch_id: int, *, now: datetime, **steps: int) 
 
 def begin_chunk(dbsession: Session, batch_id: int, first: int, last: int, *, now: datetime) -> None:
     """Show that some images are being processed now. Raises BatchGone."""
-    _advance(dbsession, batch_id, now=now)
+    _advance(dbsession, batch_id, now=now, begun=True)
     change(
         dbsession,
         sa.update(Image)
@@ -297,13 +333,15 @@ def begin_chunk(dbsession: Session, batch_id: int, first: int, last: int, *, now
     )
 
 
-def retry(dbsession: Session, batch: Batch, *, chunk_files: int, now: datetime) -> int:
-    """Import the failed files of a batch again; tell how many. Conflicts are no failures, and stay. Raises BatchGone."""
-    failed = list(
-        dbsession.scalars(
-            sa.select(Outcome).where(Outcome.batch_id == batch.id, Outcome.kind == "error").order_by(Outcome.id)
-        )
-    )
+def retry(dbsession: Session, batch: Batch, *, chunk_files: int, now: datetime, code: str | None = None) -> int:
+    """Import the failed files of a batch again; tell how many. Conflicts are no failures, and stay. Raises BatchGone.
+
+    code: only those that failed for this reason.
+    """
+    which = [Outcome.batch_id == batch.id, Outcome.kind == "error"]
+    if code is not None:
+        which.append(Outcome.code == code)
+    failed = list(dbsession.scalars(sa.select(Outcome).where(*which).order_by(Outcome.id)))
     if not failed:
         return 0
     folders = [outcome.path for outcome in failed if outcome.code == FOLDER_UNREADABLE]
@@ -317,7 +355,7 @@ def retry(dbsession: Session, batch: Batch, *, chunk_files: int, now: datetime) 
         done_count=-len(failed),
         error_count=-len(failed),
     )
-    change(dbsession, sa.delete(Outcome).where(Outcome.batch_id == batch.id, Outcome.kind == "error"))
+    change(dbsession, sa.delete(Outcome).where(*which))
     for folder in folders:
         jobs.enqueue(dbsession, "scan_batch", {"below": escape_path(folder)}, batch_id=batch.id, now=now)
     rows = [
@@ -405,6 +443,23 @@ def progress(batch: Batch) -> float:
     if batch.status == "DONE":
         return 1.0
     return batch.done_count / batch.file_count if batch.file_count else 0.0
+
+
+def timeline(dbsession: Session, batch: Batch, *, now: datetime) -> Timeline:
+    """Tell how a batch is or was imported, from its row and those of its jobs that are still there, in two statements."""
+    of_batch = sa.select(Job).where(Job.batch_id == batch.id, Job.kind.in_(("scan_batch", "import_chunk")))
+    by_status = of_batch.with_only_columns(Job.kind, Job.status, sa.func.count(), sa.func.max(Job.finished_at, type_=Instant))
+    chunks = dict.fromkeys(JOB_STATUS, 0)
+    scanned_at = None
+    for kind, status, count, last in dbsession.execute(by_status.group_by(Job.kind, Job.status)):
+        if kind == "import_chunk":
+            chunks[status] = count
+        elif status == "done":
+            scanned_at = last
+    workers = dbsession.scalar(of_batch.with_only_columns(sa.func.count(Job.worker.distinct()))) or 0
+    seconds = ((batch.done_at or now) - batch.began_at).total_seconds() if batch.began_at else 0.0
+    rate = batch.done_count / seconds if seconds > 0 and batch.done_count else None
+    return Timeline(batch.arrived_at, batch.created_at, scanned_at, batch.began_at, batch.done_at, chunks, workers, rate)
 
 
 def totals(dbsession: Session) -> Totals:

@@ -31,6 +31,12 @@ BATCH_STATUS = {
     "PROCESSING": "The batch currently being processed.",
     "DONE": "The batch is done, and images are ready for cleanup.",
 }
+BATCH_SOURCE = {
+    "folder": "A folder that was dropped into a watched folder.",
+    "upload": "Files that were uploaded with a browser.",
+    "stow": "One request of a program over DICOMweb (STOW-RS).",
+    "dimse": "One association of a device over DIMSE (C-STORE).",
+}
 OUTCOME_KIND = {
     "error": "The file could not be imported.",
     "conflict": "Another file with the same SOPInstanceUID and different bytes is already here; both are kept.",
@@ -131,7 +137,7 @@ class Batch(Base):
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     name: Mapped[str] = mapped_column(sa.Text, unique=True)
     source: Mapped[str] = mapped_column(
-        sa.Text, default="folder", doc="Through which door: folder, upload, stow, dimse."
+        sa.Text, default="folder", doc="Through which door: one of BATCH_SOURCE."
     )
     path: Mapped[str | None] = mapped_column(FilePath, doc="The folder the files of this batch lie in.")
     only_study: Mapped[str | None] = mapped_column(
@@ -147,6 +153,11 @@ class Batch(Base):
     has_error: Mapped[bool] = mapped_column(sa.Boolean, default=False)
     created_at: Mapped[datetime] = mapped_column(Instant)
     modified_at: Mapped[datetime] = mapped_column(Instant)
+    arrived_at: Mapped[datetime | None] = mapped_column(
+        Instant, doc="When its folder was first seen; NULL: it never waited, or before this was noted."
+    )
+    began_at: Mapped[datetime | None] = mapped_column(Instant, doc="When its first chunk was begun.")
+    done_at: Mapped[datetime | None] = mapped_column(Instant, doc="When its last file got its outcome; NULL: not yet.")
     file_count: Mapped[int] = mapped_column(sa.Integer, default=0, doc="Files found by the scan.")
     done_count: Mapped[int] = mapped_column(sa.Integer, default=0, doc="Files that have an outcome.")
     image_count: Mapped[int] = mapped_column(sa.Integer, default=0, doc="Files that became images, conflicts included.")

@@ -16,7 +16,7 @@ from sqlalchemy.orm import joinedload
 
 from dicomweb.exports import Exports
 from dicomweb.jobs import Doorbell
-from dicomweb.models import Arrival, Batch, Image, Job, Label, SavedSearch, Series, Study, Token
+from dicomweb.models import Arrival, Batch, Image, Job, Label, Patient, SavedSearch, Series, Study, Token
 from dicomweb.pixels import Renderer
 from dicomweb.security import Permission
 from dicomweb.storage import Storage
@@ -140,6 +140,22 @@ class SeriesResource(Resource):
         self.series = series
 
 
+class PatientsContainer(Container):
+    """``/patients``"""
+
+    def find(self, key: int, name: str) -> PatientResource:
+        """Find a patient."""
+        return PatientResource(self.request, name, self, _found(self.request.dbsession.get(Patient, key), name))
+
+
+class PatientResource(Resource):
+    """``/patients/<id>``"""
+
+    def __init__(self, request: Any, name: str, parent: Resource, patient: Patient) -> None:
+        super().__init__(request, name, parent)
+        self.patient = patient
+
+
 class StudiesContainer(Container):
     """``/studies``"""
 
@@ -240,6 +256,7 @@ class LabelResource(Resource):
 _CONTAINERS: dict[str, type[Resource]] = {
     "batches": BatchesContainer,
     "images": ImagesContainer,
+    "patients": PatientsContainer,
     "series": SeriesContainer,
     "studies": StudiesContainer,
     "arrivals": ArrivalsContainer,

@@ -8,7 +8,7 @@ pack that its next attempt removes.
 Every file gets exactly one outcome: it is an image, or it has an ``Outcome`` row that says why not (a conflict has both).
 
 Modules: ``scanning``, ``chunks`` (the one transaction), ``reading`` and ``folders`` (files, safely), ``families`` (patients,
-studies, series), ``outcomes``, ``sources`` (where the bytes are afterwards), ``deliveries`` (files that come over the network),
+studies, series), ``outcomes``, ``reasons`` (what to do about them), ``sources`` (where the bytes are afterwards), ``deliveries`` (files that come over the network),
 ``importer`` (what every step needs).
 """
 

@@ -23,6 +23,8 @@ MESSAGES = {
     "session-gone": ("info", "There was no such session any more."),
     "look": ("success", "This browser shows all pages like this from now on."),
     "deleting": ("success", "The batch is being deleted."),
+    "deleting-many": ("success", "The batches are being deleted."),
+    "no-batches": ("warning", "No batch is chosen: tick the boxes at the beginning of the rows."),
     "already-deleting": ("info", "The batch is being deleted already."),
     "import": ("success", "The folder is being imported."),
     "not-importable": ("warning", "This is not a folder, or it became a batch already."),

@@ -1,5 +1,7 @@
 import htmx from "htmx.org";
 
+import { watchRows } from "./rows.js";
+
 // A fragment that could not be fetched leaves the page as it is; the next one comes by itself.
 htmx.config.noSwap.push("4xx", "5xx");
 // What a person unfolded stays unfolded.
@@ -119,6 +121,7 @@ function start() {
     }
   });
   document.addEventListener("htmx:after:swap", () => showLocalTimes(document));
+  watchRows();
 }
 
 start();

@@ -16,7 +16,7 @@ from dicomweb.security import SESSION_COOKIE
 from dicomweb.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-HOSTILE = "</script><img src=x onerror=alert(1)>\"'&{{7*7}}"
+HOSTILE = "</script><img src=x onerror=alert(1)>\"'&{{7*1237}}"
 
 
 class Browser(TestApp):  # type: ignore[misc]
