@@ -22,6 +22,8 @@ from dicomweb.models import Arrival, Batch, Claim, Image, Job, Outcome, Series, 
 
 # An outcome with this code stands for a whole folder; to retry it means to scan again.
 FOLDER_UNREADABLE = "folder-unreadable"
+# Codes that begin so are of archives that were uploaded, or of entries of one.
+OF_ARCHIVE = "archive-"
 
 
 class BatchGone(Exception):
@@ -106,6 +108,65 @@ def add_delivery(
     ]
     ids = list(dbsession.scalars(sa.insert(Image).returning(Image.id, sort_by_parameter_order=True), rows))
     return batch, ids
+
+
+def add_upload(
+    dbsession: Session,
+    name: str,
+    *,
+    path: str,
+    files: Sequence[dict[str, Any]],
+    chunks: Iterable[tuple[int, int]],
+    archives: Sequence[dict[str, Any]],
+    now: datetime,
+) -> Batch:
+    """Make uploaded files a batch, with the jobs that unpack and import them.
+
+    path: the folder the files lie in. files: ``path`` (for people), ``place`` and ``size`` of each, in path order; chunks: (first,
+    end) positions in them. archives: the same three of each, to be unpacked.
+    """
+    batch = _new_batch(
+        dbsession,
+        name,
+        status="PROCESSING",
+        source="upload",
+        path=path,
+        open_scans=len(archives),
+        file_count=len(files),
+        created_at=now,
+        modified_at=now,
+    )
+    _add_uploaded(dbsession, batch.id, files, chunks, archives, now)
+    return batch
+
+
+def extend(
+    dbsession: Session,
+    batch_id: int,
+    *,
+    files: Sequence[dict[str, Any]],
+    chunks: Iterable[tuple[int, int]],
+    archives: Sequence[dict[str, Any]],
+    now: datetime,
+) -> None:
+    """Add uploaded files to a batch, which is processed again when it was done; see ``add_upload``. Raises BatchGone."""
+    # First, because it locks the batch: chunks are ranges of ids, which must not mix with those of a scan.
+    _advance(dbsession, batch_id, now=now, open_scans=len(archives), file_count=len(files))
+    _add_uploaded(dbsession, batch_id, files, chunks, archives, now)
+
+
+def _add_uploaded(
+    dbsession: Session,
+    batch_id: int,
+    files: Sequence[dict[str, Any]],
+    chunks: Iterable[tuple[int, int]],
+    archives: Sequence[dict[str, Any]],
+    now: datetime,
+) -> None:
+    rows = [{**file, "batch_id": batch_id, "status": "NEW", "version": 0} for file in files]
+    add_files(dbsession, batch_id, rows, chunks=chunks, now=now)
+    for archive in archives:
+        jobs.enqueue(dbsession, "unpack_archive", archive, batch_id=batch_id, now=now)
 
 
 def _new_batch(dbsession: Session, wanted: str, *, status: str = "NEW", **columns: Any) -> Batch:
@@ -299,29 +360,43 @@ def begin_chunk(dbsession: Session, batch_id: int, first: int, last: int, *, now
 
 def retry(dbsession: Session, batch: Batch, *, chunk_files: int, now: datetime) -> int:
     """Import the failed files of a batch again; tell how many. Conflicts are no failures, and stay. Raises BatchGone."""
-    failed = list(
-        dbsession.scalars(
-            sa.select(Outcome).where(Outcome.batch_id == batch.id, Outcome.kind == "error").order_by(Outcome.id)
-        )
+    of_archive = Outcome.code.startswith(OF_ARCHIVE, autoescape=True)
+    # What was refused inside an archive is nowhere but in it, and would be refused again.
+    retriable = sa.and_(
+        Outcome.batch_id == batch.id, Outcome.kind == "error", sa.or_(~of_archive, Outcome.place.is_not(None))
     )
+    failed = list(dbsession.scalars(sa.select(Outcome).where(retriable).order_by(Outcome.id)))
     if not failed:
         return 0
     folders = [outcome.path for outcome in failed if outcome.code == FOLDER_UNREADABLE]
-    files = [outcome for outcome in failed if outcome.code != FOLDER_UNREADABLE]
+    archives = [outcome for outcome in failed if outcome.code.startswith(OF_ARCHIVE)]
+    files = [
+        outcome for outcome in failed if outcome.code != FOLDER_UNREADABLE and not outcome.code.startswith(OF_ARCHIVE)
+    ]
     _advance(
         dbsession,
         batch.id,
         now=now,
-        open_scans=len(folders),
-        file_count=-len(folders),
+        open_scans=len(folders) + len(archives),
+        file_count=-len(folders) - len(archives),
         done_count=-len(failed),
         error_count=-len(failed),
     )
-    change(dbsession, sa.delete(Outcome).where(Outcome.batch_id == batch.id, Outcome.kind == "error"))
+    change(dbsession, sa.delete(Outcome).where(retriable))
     for folder in folders:
         jobs.enqueue(dbsession, "scan_batch", {"below": escape_path(folder)}, batch_id=batch.id, now=now)
+    for outcome in archives:
+        archive = {"path": escape_path(outcome.path), "place": outcome.place, "size": outcome.size}
+        jobs.enqueue(dbsession, "unpack_archive", archive, batch_id=batch.id, now=now)
     rows = [
-        {"batch_id": batch.id, "path": outcome.path, "status": "NEW", "version": 0, "size": outcome.size}
+        {
+            "batch_id": batch.id,
+            "path": outcome.path,
+            "place": outcome.place,
+            "status": "NEW",
+            "version": 0,
+            "size": outcome.size,
+        }
         for outcome in files
     ]
     add_files(

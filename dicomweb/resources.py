@@ -15,8 +15,9 @@ from pyramid.authorization import DENY_ALL, Allow, Authenticated
 from sqlalchemy.orm import joinedload
 
 from dicomweb.exports import Exports
+from dicomweb.imports import OpenUpload, UploadGone
 from dicomweb.jobs import Doorbell
-from dicomweb.models import Arrival, Batch, Image, Job, Label, SavedSearch, Series, Study, Token
+from dicomweb.models import Arrival, Batch, Image, Job, Label, SavedSearch, Series, Study, Token, Upload
 from dicomweb.pixels import Renderer
 from dicomweb.security import Permission
 from dicomweb.storage import Storage
@@ -233,6 +234,53 @@ class LabelResource(Resource):
         self.label = label
 
 
+class UploadsContainer(Resource):
+    """``/upload``: the page, and uploads by their keys. None of them needs the database while it is not a batch."""
+
+    def __getitem__(self, name: str) -> UploadResource:
+        return UploadResource(self.request, name, self)
+
+
+class UploadResource(Resource):
+    """``/upload/<key>``. upload: while it is not a batch; batch_id: of the batch that it became or joined."""
+
+    def __init__(self, request: Any, name: str, parent: Resource) -> None:
+        super().__init__(request, name, parent)
+        self.key = name
+        self.upload: OpenUpload | None = None
+        self.batch_id: int | None = None
+        try:
+            self.upload = OpenUpload(request.registry.settings["dicomweb"], name)
+        except UploadGone:
+            found = request.dbsession.scalar(sa.select(Upload.batch_id).where(Upload.folder == f"upload-{name[:100]}"))
+            self.batch_id = _found(found, name)
+
+    def __getitem__(self, name: str) -> UploadFilesResource:
+        if name != "files":
+            raise KeyError(name)
+        return UploadFilesResource(self.request, name, self)
+
+
+class UploadFilesResource(Resource):
+    """``/upload/<key>/files``"""
+
+    def __init__(self, request: Any, name: str, parent: UploadResource) -> None:
+        super().__init__(request, name, parent)
+        self.upload = parent.upload
+
+    def __getitem__(self, name: str) -> UploadFileResource:
+        return UploadFileResource(self.request, name, self)
+
+
+class UploadFileResource(Resource):
+    """``/upload/<key>/files/<id>``; whether there is such a file only its upload can tell."""
+
+    def __init__(self, request: Any, name: str, parent: UploadFilesResource) -> None:
+        super().__init__(request, name, parent)
+        self.upload = parent.upload
+        self.file_id = name
+
+
 _CONTAINERS: dict[str, type[Resource]] = {
     "batches": BatchesContainer,
     "images": ImagesContainer,
@@ -246,6 +294,7 @@ _CONTAINERS: dict[str, type[Resource]] = {
     "search": SearchResource,
     "console": ConsoleResource,
     "settings": SettingsResource,
+    "upload": UploadsContainer,
 }
 
 
