@@ -110,34 +110,11 @@ def add_delivery(
     return batch, ids
 
 
-def add_upload(
-    dbsession: Session,
-    name: str,
-    *,
-    path: str,
-    files: Sequence[dict[str, Any]],
-    chunks: Iterable[tuple[int, int]],
-    archives: Sequence[dict[str, Any]],
-    now: datetime,
-) -> Batch:
-    """Make uploaded files a batch, with the jobs that unpack and import them.
-
-    path: the folder the files lie in. files: ``path`` (for people), ``place`` and ``size`` of each, in path order; chunks: (first,
-    end) positions in them. archives: the same three of each, to be unpacked.
-    """
-    batch = _new_batch(
-        dbsession,
-        name,
-        status="PROCESSING",
-        source="upload",
-        path=path,
-        open_scans=len(archives),
-        file_count=len(files),
-        created_at=now,
-        modified_at=now,
+def add_upload(dbsession: Session, name: str, *, path: str, now: datetime) -> Batch:
+    """Make a batch of the source ``upload``, which has no file yet: ``extend`` adds them. path: where the first ones lie."""
+    return _new_batch(
+        dbsession, name, source="upload", path=path, open_scans=0, file_count=0, created_at=now, modified_at=now
     )
-    _add_uploaded(dbsession, batch.id, files, chunks, archives, now)
-    return batch
 
 
 def extend(
@@ -147,22 +124,24 @@ def extend(
     files: Sequence[dict[str, Any]],
     chunks: Iterable[tuple[int, int]],
     archives: Sequence[dict[str, Any]],
+    skipped: int,
     now: datetime,
 ) -> None:
-    """Add uploaded files to a batch, which is processed again when it was done; see ``add_upload``. Raises BatchGone."""
+    """Add uploaded files to a batch, with the jobs that unpack and import them; a batch that was done is processed again.
+
+    files: ``path`` (for people), ``place`` and ``size`` of each, in path order; chunks: (first, end) positions in them. archives:
+    the same three of each, to be unpacked. skipped: how many more have an outcome already. Raises BatchGone.
+    """
     # First, because it locks the batch: chunks are ranges of ids, which must not mix with those of a scan.
-    _advance(dbsession, batch_id, now=now, open_scans=len(archives), file_count=len(files))
-    _add_uploaded(dbsession, batch_id, files, chunks, archives, now)
-
-
-def _add_uploaded(
-    dbsession: Session,
-    batch_id: int,
-    files: Sequence[dict[str, Any]],
-    chunks: Iterable[tuple[int, int]],
-    archives: Sequence[dict[str, Any]],
-    now: datetime,
-) -> None:
+    _advance(
+        dbsession,
+        batch_id,
+        now=now,
+        open_scans=len(archives),
+        file_count=len(files) + skipped,
+        done_count=skipped,
+        notice_count=skipped,
+    )
     rows = [{**file, "batch_id": batch_id, "status": "NEW", "version": 0} for file in files]
     add_files(dbsession, batch_id, rows, chunks=chunks, now=now)
     for archive in archives:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from dicomweb import batches, jobs
 from dicomweb.imports.importer import Importer, Stopping, batch_of, incoming_folder
 from dicomweb.imports.outcomes import add_outcomes, outcome
-from dicomweb.imports.scanning import SYSTEM_FILES
+from dicomweb.imports.scanning import SYSTEM_FILE, is_system_file
 from dicomweb.imports.uploads import clean_path, cut_chunks, distinct, is_archive, room
 from dicomweb.models import Job, unescape_path
 from dicomweb.settings import Settings
@@ -223,10 +223,9 @@ def _check_contents(path: Path, most: int) -> None:
 
 def _extract(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, file: Path, settings: Settings) -> None:
     """Write one entry into a file. Raises ArchiveRefused."""
-    name = entry.filename.replace("\\", "/").rpartition("/")[2]
     mode = entry.external_attr >> 16
-    if name in SYSTEM_FILES or name.startswith("._") or entry.filename.startswith("__MACOSX/"):
-        raise ArchiveRefused("system-file", "A file of the operating system, no image.")
+    if is_system_file(entry.filename.replace("\\", "/")) or entry.filename.startswith("__MACOSX/"):
+        raise ArchiveRefused("system-file", SYSTEM_FILE)
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
         raise ArchiveRefused("archive-no-file", "This is a link or a device, no file; links are not followed.")
     if entry.flag_bits & _ENCRYPTED:

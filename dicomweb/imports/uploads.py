@@ -27,7 +27,8 @@ import sqlalchemy as sa
 
 from dicomweb import batches
 from dicomweb.imports.importer import Importer, incoming_folder
-from dicomweb.imports.scanning import Entry, cut
+from dicomweb.imports.outcomes import add_outcomes, outcome
+from dicomweb.imports.scanning import SYSTEM_FILE, Entry, cut, is_system_file
 from dicomweb.models import Batch, Job, Outcome, Upload, escape_path
 from dicomweb.settings import Settings
 from dicomweb.storage import StorageFull, failure_of, sync_file_system
@@ -349,10 +350,13 @@ def _announce(importer: Importer, upload: OpenUpload, new_name: str | None) -> i
         sync_file_system(upload.folder)
     files: list[dict[str, Any]] = []
     archives: list[dict[str, Any]] = []
+    skipped: list[dict[str, Any]] = []
     for file, path in zip(complete, distinct(file.path for file in complete), strict=True):
         place = f"{upload.folder.name}/{file.file_id}"
         row = {"path": path, "place": place, "size": file.size}
-        if is_archive(upload.folder / file.file_id):
+        if is_system_file(file.path):
+            skipped.append(outcome(path, "skipped", "system-file", SYSTEM_FILE, file.size))
+        elif is_archive(upload.folder / file.file_id):
             archives.append({**row, "path": escape_path(path)})
         else:
             files.append(row)
@@ -360,18 +364,13 @@ def _announce(importer: Importer, upload: OpenUpload, new_name: str | None) -> i
     joined = about.batch_id if new_name is None else None
     with importer.work() as dbsession:
         if joined is None:
-            batch_id = batches.add_upload(
-                dbsession,
-                new_name or about.name,
-                path=str(upload.folder),
-                files=files,
-                chunks=chunks,
-                archives=archives,
-                now=now,
-            ).id
+            batch_id = batches.add_upload(dbsession, new_name or about.name, path=str(upload.folder), now=now).id
         else:
             batch_id = joined
-            batches.extend(dbsession, batch_id, files=files, chunks=chunks, archives=archives, now=now)
+        batches.extend(
+            dbsession, batch_id, files=files, chunks=chunks, archives=archives, skipped=len(skipped), now=now
+        )
+        add_outcomes(dbsession, batch_id, skipped, now)
         dbsession.add(
             Upload(
                 folder=upload.folder.name,
@@ -386,7 +385,8 @@ def _announce(importer: Importer, upload: OpenUpload, new_name: str | None) -> i
             )
         )
     # By their names, because the workers may be unpacking into this folder already.
-    for name in there - {file.file_id for file in complete}:
+    kept = {PurePosixPath(row["place"]).name for row in (*files, *archives)}
+    for name in there - kept:
         (upload.folder / name).unlink(missing_ok=True)
     with suppress(OSError):
         # The workers may have been quicker, and this empty.

@@ -29,7 +29,7 @@ from pyramid.view import view_config
 
 from dicomweb import batches, imports
 from dicomweb.imports import FileBusy, Importer, NothingToImport, OpenUpload, TooMuch, UploadGone, WrongOffset
-from dicomweb.models import Batch, Image, Outcome, Upload
+from dicomweb.models import OUTCOME_KIND, Batch, Image, Outcome, Upload
 from dicomweb.resources import UploadFileResource, UploadFilesResource, UploadResource, UploadsContainer
 from dicomweb.security import Permission, needs_csrf_token
 from dicomweb.storage import StorageFailed, StorageFull
@@ -302,9 +302,8 @@ def upload_status(context: UploadResource, request: Any) -> dict[str, Any]:
     upload = dbsession.scalars(sa.select(Upload).where(Upload.folder == f"upload-{context.key}")).one()
     batch = dbsession.get_one(Batch, context.batch_id)
     of_batch = Outcome.batch_id == batch.id
-    kinds = dict(
-        dbsession.execute(sa.select(Outcome.kind, sa.func.count()).where(of_batch).group_by(Outcome.kind)).all()
-    )
+    by_kind = sa.select(Outcome.kind, sa.func.count()).where(of_batch).group_by(Outcome.kind)
+    kinds = {**dict.fromkeys(OUTCOME_KIND, 0), **dict(dbsession.execute(by_kind).all())}
     reasons = dbsession.execute(
         sa.select(Outcome.code, sa.func.min(Outcome.message), sa.func.count(), sa.func.min(Outcome.path))
         .where(of_batch, Outcome.kind.in_(("error", "conflict")))
