@@ -15,15 +15,16 @@ from pyramid.authorization import DENY_ALL, Allow, Authenticated
 from sqlalchemy.orm import joinedload
 
 from dicomweb.exports import Exports
-from dicomweb.imports import OpenUpload, UploadGone
+from dicomweb.imports import OpenUpload, UploadGone, announced
 from dicomweb.jobs import Doorbell
-from dicomweb.models import Arrival, Batch, Image, Job, Label, SavedSearch, Series, Study, Token, Upload
+from dicomweb.models import Arrival, Batch, Image, Job, Label, SavedSearch, Series, Study, Token
 from dicomweb.pixels import Renderer
 from dicomweb.security import Permission
 from dicomweb.storage import Storage
 
 # Eighteen digits always fit into the 64 bits of an id.
 _ID = re.compile(r"[1-9][0-9]{0,17}")
+_KEY = re.compile(r"[0-9a-f]{32}")
 
 
 class Resource:
@@ -238,6 +239,8 @@ class UploadsContainer(Resource):
     """``/upload``: the page, and uploads by their keys. None of them needs the database while it is not a batch."""
 
     def __getitem__(self, name: str) -> UploadResource:
+        if not _KEY.fullmatch(name):
+            raise KeyError(name)
         return UploadResource(self.request, name, self)
 
 
@@ -252,8 +255,7 @@ class UploadResource(Resource):
         try:
             self.upload = OpenUpload(request.registry.settings["dicomweb"], name)
         except UploadGone:
-            found = request.dbsession.scalar(sa.select(Upload.batch_id).where(Upload.folder == f"upload-{name[:100]}"))
-            self.batch_id = _found(found, name)
+            self.batch_id = _found(announced(request.registry["importer"], name), name)
 
     def __getitem__(self, name: str) -> UploadFilesResource:
         if name != "files":

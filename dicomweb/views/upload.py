@@ -93,7 +93,11 @@ def _page(request: Any, batch: Batch | None, error: str | None = None) -> dict[s
 
 
 def _asked_batch(request: Any, text: str) -> Batch | None:
-    batch = request.dbsession.get(Batch, int(text)) if _ID.fullmatch(text) else None
+    if not _ID.fullmatch(text):
+        return None
+    # Not the session of the request, which in a POST would hold the database while files come and are announced.
+    with _importer(request).work(read_only=True) as dbsession:
+        batch = dbsession.get(Batch, int(text))
     return None if batch is None or batch.deleting else batch
 
 
