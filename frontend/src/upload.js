@@ -464,6 +464,7 @@ class Sender {
 
   drawButtons() {
     const choosing = this.state === "choosing";
+    root.classList.toggle("upload-busy", !choosing);
     show(part("sending"), this.items.size > 0 || !part("notice").hidden);
     show(part("start"), choosing && this.items.size > 0);
     show(part("pause"), this.state === "sending" || this.state === "paused");
