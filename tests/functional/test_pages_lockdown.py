@@ -36,6 +36,10 @@ PLACES = {
     "TokenResource": "/tokens/1",
     "SearchResource": "/search",
     "ConsoleResource": "/console",
+    "UploadsContainer": "/upload",
+    "UploadResource": f"/upload/{'0' * 32}",
+    "UploadFilesResource": f"/upload/{'0' * 32}/files",
+    "UploadFileResource": f"/upload/{'0' * 32}/files/000001-1",
 }
 OPEN = {"/login", "/health"}
 
