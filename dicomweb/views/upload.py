@@ -63,6 +63,13 @@ class Refused(Exception):
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
+class Created(Response):
+    """An answer that names an address of this application as a path: WebOb would complete it with the Host header."""
+
+    def _abs_headerlist(self, environ: dict[str, Any]) -> list[tuple[str, str]]:
+        return self._headerlist
+
+
 def _importer(request: Any) -> Importer:
     return request.registry["importer"]
 
@@ -170,7 +177,7 @@ def _json(request: Any) -> dict[str, Any]:
 
 
 def _answer(content: Any, *, status: int = 200, location: str | None = None) -> Response:
-    response = Response(json.dumps(content).encode(), status=status, content_type="application/json", charset=None)
+    response = Created(json.dumps(content).encode(), status=status, content_type="application/json", charset=None)
     if location is not None:
         response.headers["Location"] = location
     return response
@@ -413,7 +420,7 @@ def _announce_file(request: Any, context: UploadFilesResource) -> Response:
     _check_sum(request)
     file_id = upload.add(about.get("path") or about.get("filename") or "file", int(length), key=about.get("key", ""))
     offset = upload.write(file_id, 0, _blocks(request)) if request.content_length else 0
-    response = Response(status=201)
+    response = Created(status=201)
     response.headers["Location"] = f"/upload/{upload.key}/files/{file_id}"
     response.headers["Upload-Offset"] = str(offset)
     return response

@@ -75,6 +75,7 @@ class Sender {
     this.here = null;
     this.total = { files: 0, bytes: 0 };
     this.done = { files: 0, bytes: 0 };
+    this.fresh = { files: 0, bytes: 0 };
     this.state = "choosing";
     this.lost = false;
     this.blocked = "";
@@ -111,22 +112,27 @@ class Sender {
         part("reading").textContent = `Reading: ${plural(count, "file")}…`;
         await new Promise((resolve) => setTimeout(resolve));
       }
-      const wrong = this.refusal(path, file);
-      if (wrong) {
-        refused.push(`${path}: ${wrong}`);
-        continue;
-      }
-      const key = keyOf(path, file);
+      const key = file && keyOf(path, file);
       if (this.items.has(key)) {
         again += 1;
+        continue;
+      }
+      const known = this.here?.get(key);
+      // What the server knows of it has counted already.
+      const wrong = known ? "" : this.refusal(path, file);
+      if (wrong) {
+        refused.push(`${path}: ${wrong}`);
         continue;
       }
       const item = { key, path, file, size: file.size, sent: 0, state: "waiting", tries: 0, why: "", tus: null };
       this.items.set(key, item);
       this.total.files += 1;
       this.total.bytes += file.size;
-      const known = this.here?.get(key);
-      if (known && known.size === file.size) {
+      if (!known) {
+        this.fresh.files += 1;
+        this.fresh.bytes += file.size;
+      }
+      if (known) {
         item.address = `${this.session.address}/files/${known.id}`;
         this.progress(item, known.offset);
         if (known.offset === known.size) {
@@ -152,9 +158,9 @@ class Sender {
     if (!file) return "the browser cannot read it.";
     const most = path.toLowerCase().endsWith(".zip") ? this.limits.bytes : this.limits.file;
     if (file.size > most) return `it has ${size(file.size)}, and at most ${size(most)} are taken.`;
-    if (this.total.files >= this.limits.files) return `an upload has at most ${plural(this.limits.files, "file")}.`;
-    if (this.total.bytes + file.size > this.limits.bytes) return `an upload has at most ${size(this.limits.bytes)}.`;
-    if (this.total.bytes + file.size > this.limits.room) return `only ${size(this.limits.room)} fit on the disk.`;
+    if (this.fresh.files >= this.limits.files) return `an upload has at most ${plural(this.limits.files, "file")}.`;
+    if (this.fresh.bytes + file.size > this.limits.bytes) return `an upload has at most ${size(this.limits.bytes)}.`;
+    if (this.fresh.bytes + file.size > this.limits.room) return `only ${size(this.limits.room)} fit on the disk.`;
     return "";
   }
 
@@ -388,7 +394,7 @@ class Sender {
       location.assign(made.address);
     } catch (error) {
       this.state = "stuck";
-      if (error.status === 422) this.notice(error.message, "Import into a new batch", () => this.import({ name: "Upload" }));
+      if (error.status === 422) this.notice(error.message, "Import into a new batch", () => this.import({ name: `Upload ${new Date().toISOString().slice(0, 16).replace("T", " ")}` }));
       else this.notice(error.message, "Try again", () => this.resume());
       this.draw(true);
     }
@@ -421,6 +427,7 @@ class Sender {
     this.waiting = [];
     this.total = { files: 0, bytes: 0 };
     this.done = { files: 0, bytes: 0 };
+    this.fresh = { files: 0, bytes: 0 };
     part("reading").textContent = "";
     this.notice("");
     this.speak("Nothing is chosen.");

@@ -70,8 +70,7 @@ def tus(browser: Browser) -> Tus:
 
 
 def path_of(answer: Any) -> str:
-    location = answer.headers["Location"]
-    return str(location.removeprefix("http://localhost"))
+    return str(answer.headers["Location"])
 
 
 def batch_of(browser: Browser, batch_id: int) -> Batch:

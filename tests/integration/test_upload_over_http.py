@@ -45,7 +45,7 @@ def announce(port: int, address: str, path: str, size: int, body: bytes = b"") -
     said = f"path {base64.b64encode(path.encode()).decode()}"
     answer = ask(port, "POST", f"{address}/files", body, {**TUS, **OCTETS, "Upload-Length": str(size), "Upload-Metadata": said})
     assert answer.status == 201
-    return str(answer.headers["Location"]).removeprefix(f"http://127.0.0.1:{port}")
+    return str(answer.headers["Location"])
 
 
 def finish(port: int, address: str) -> int:
