@@ -19,14 +19,25 @@ import argon2
 import pytest
 import sqlalchemy as sa
 
-from dicomweb import imports
+from dicomweb import batches, imports
 from dicomweb.imports import OpenUpload, UploadGone, announce_upload, begin_upload, clear_left, clear_uploads
 from dicomweb.models import Batch, Image, Upload
 from dicomweb.passwords import set_password
 from dicomweb.settings import Settings
 from tests import dicom_files, services
 from tests.functional.api_data import PASSWORD, basic
-from tests.importing import Clock, bytes_of, changed, check_consistency, codes_of, drain, importer_of, rows, storage_of
+from tests.importing import (
+    Clock,
+    bytes_of,
+    changed,
+    check_consistency,
+    claim_folder,
+    codes_of,
+    drain,
+    importer_of,
+    rows,
+    storage_of,
+)
 from tests.integration.test_store_over_http import ask, half, serving, spooled, web
 from tests.programs import broker, program, wait_for
 
@@ -196,6 +207,29 @@ class TestWhatIsLeft:
         assert not upload.folder.exists()
         [batch] = rows(engine, sa.select(Batch))
         assert codes_of(engine, batch) == {"0.dcm/1.dcm": "imported"}
+
+    def test_by_reference_uploads_are_stored_and_a_duplicate_keeps_its_file_until_it_inherits(self, settings: Settings, engine: sa.Engine) -> None:
+        importer = importer_of(engine, changed(settings, import__mode="reference"))
+        folder = settings["watch.folders"][0] / "knee"
+        [dropped] = dicom_files.write_series(folder, images=1, seed="knee")
+        claim_folder(engine, folder)
+        drain(importer)
+        content = dropped.read_bytes()
+        upload = self.upload(importer.settings, content, dicom_files.image_bytes("other"))
+        batch_id = announce_upload(importer, upload)
+        drain(importer)
+        assert len(os.listdir(upload.folder)) == 1
+        # Where it was found it may be gone tomorrow: then the uploaded one is read.
+        with importer.work() as dbsession:
+            batches.delete(dbsession, dbsession.get_one(Batch, 1), now=datetime.now(UTC))
+        dropped.unlink()
+        drain(importer)
+        [batch] = rows(engine, sa.select(Batch))
+        assert (batch.id, codes_of(engine, batch)) == (batch_id, {"0.dcm": "imported", "1.dcm": "imported"})
+        images = rows(engine, sa.select(Image).order_by(Image.path))
+        assert bytes_of(engine, settings, images[0]) == content
+        assert [image.place for image in images] == [None, None]
+        assert not upload.folder.exists()
 
     def test_two_who_end_an_upload_at_once_make_one_batch(self, settings: Settings, engine: sa.Engine) -> None:
         importer = importer_of(engine, settings)
