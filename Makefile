@@ -19,7 +19,7 @@ SOURCES := $(filter-out %/node_modules,$(wildcard frontend/* frontend/src/* fron
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo test coverage check bench setup clean
+.PHONY: help run demo test coverage check bench ohif setup clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,10 +45,13 @@ bench: $(READY_DEV) ## Run the benchmarks; CORPUS=folder says which DICOM files 
 	$(BIN)/python -m benchmarks.headers
 	$(BIN)/python -m benchmarks.imports --corpus "$(or $(CORPUS),$(shell $(BIN)/python -c 'import pydicom; print(pydicom.__path__[0])')/data)"
 
+ohif: $(READY) ## Install the viewer OHIF (fetches 50 MB); the application offers it at once.
+	@$(BIN)/python -m dicomweb.ohif
+
 setup: $(READY_DEV) $(FRONTEND) ## Only set up: virtual environment, packages, front end.
 
 clean: ## Remove what was built; state (var/) and the watched folder (data/) stay.
-	rm -rf $(VENV) build dist *.egg-info dicomweb/static/dist frontend/node_modules
+	rm -rf $(VENV) build dist *.egg-info dicomweb/static/dist dicomweb/installed frontend/node_modules
 	rm -rf .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(BIN)/python:

@@ -171,11 +171,11 @@ def _post(port: int, files: list[Path]) -> None:
 
 
 @contextmanager
-def running(commands: list[list[str]], environment: dict[str, str]) -> Iterator[None]:
-    """Run programs, silently, in their own process groups."""
+def running(commands: list[list[str]], environment: dict[str, str]) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Run programs, silently, in their own process groups, and give these."""
     processes = [subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) for command in commands]
     try:
-        yield
+        yield processes
     finally:
         for process in reversed(processes):
             process.send_signal(signal.SIGTERM)

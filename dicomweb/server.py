@@ -10,7 +10,6 @@ import copy
 import functools
 import hashlib
 import json
-import logging
 import os
 import secrets
 import shutil
@@ -21,18 +20,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import sqlalchemy as sa
 import waitress
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.utilities import Error
 
 from dicomweb import passwords, security
-from dicomweb.imports import clear_left, clear_uploads
 from dicomweb.settings import SettingError, Settings
 from dicomweb.supervisor import CannotStart, make_folders
-
-log = logging.getLogger(__name__)
 
 # Forms of people who have not given the password yet are not larger; it stays in memory.
 STRANGERS_BODY_BYTES = 64 << 10
@@ -191,6 +186,17 @@ def channel_class(doorman: Doorman) -> type[HTTPChannel]:
             super().__init__(server, sock, addr, adj, map=map)
             self.parser_class = functools.partial(Parser, doorman=doorman, address=str(addr[0]))
 
+        def writable(self) -> bool:
+            """Tell whether there is something to send; end the connection when nobody has taken any of it for long.
+
+            waitress ends only those that are idle. One whose client has stopped reading would keep its thread and its
+            connection to the database for ever.
+            """
+            if self.total_outbufs_len and time.time() - self.last_activity > self.adj.channel_timeout:
+                self.handle_close()
+                return False
+            return bool(super().writable())
+
         def handle_close(self) -> None:
             """End the connection, and give back what was received of a request that has no end."""
             if self.request is not None:
@@ -235,12 +241,6 @@ def serve(global_config: dict[str, str], **_options: str) -> Callable[[Any], Non
             sys.stderr.flush()
             # Not sys.exit: pserve takes that for a wish to stop and ends with the exit code 0.
             os._exit(1)
-        try:
-            clear_left(application.registry["importer"])
-            clear_uploads(application.registry["importer"])
-        except sa.exc.DBAPIError:
-            # The pages say that the database does not answer; what is left lies until the next start.
-            log.warning("The database does not answer; left-over deliveries are not looked for.")
         server.run()
 
     return serve_application

@@ -203,7 +203,7 @@ SETTINGS: tuple[Setting, ...] = (
         "stow.wait_seconds",
         "DICOMWEB_STOW_WAIT_SECONDS",
         "seconds",
-        "60",
+        "15",
         "How long a request to store images waits for the import before it is answered with 202.",
     ),
     Setting("upload.max_bytes", "DICOMWEB_UPLOAD_MAX_BYTES", "bytes", "64G", "How many bytes one upload may have."),

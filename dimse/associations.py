@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 # PS3.4 Table B.2-1.
 SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
-# What must stay free on the disk, and after how many bytes that is looked at again.
+# What must stay free on the disk: with less an object is refused, and with half of it one that is coming in is cut off. So often it is
+# looked at while an object comes in.
 SPARE_BYTES = 256 << 20
 _LOOK_BYTES = 64 << 20
 
@@ -36,7 +37,7 @@ class Received:
         self._ended = False
         self._began = time.monotonic()
         self._bytes = 0
-        self._next_look = 0
+        self._next_look = _LOOK_BYTES
 
     def may_go_on(self, received: int) -> bool:
         """Note bytes that came in; tell whether the association is still within its bounds."""
@@ -50,7 +51,7 @@ class Received:
             return False
         if self._bytes >= self._next_look:
             self._next_look = self._bytes + _LOOK_BYTES
-            if shutil.disk_usage(settings.var).free < SPARE_BYTES:
+            if shutil.disk_usage(settings.var).free < SPARE_BYTES // 2:
                 log.warning("The disk of the state folder is full; an association is ended.")
                 return False
         return True
@@ -60,6 +61,9 @@ class Received:
         with self._lock:
             try:
                 if self._ended:
+                    return OUT_OF_RESOURCES
+                if shutil.disk_usage(self._importer.settings.var).free < SPARE_BYTES:
+                    log.error("The disk of the state folder is full; an object is refused.")
                     return OUT_OF_RESOURCES
                 if self._delivery is None:
                     self._delivery = Delivery(self._importer.settings, "dimse")

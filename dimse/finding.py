@@ -125,6 +125,10 @@ def _pairs(dataset: Dataset, prefix: str, depth: int) -> Iterator[tuple[str, str
 
 
 def _text(element: DataElement) -> str:
+    if element.VR == "UN" and isinstance(element.value, bytes):
+        # A private element, of which the sender knows no VR either.
+        text = element.value.decode("utf-8", "replace").strip(" \0")
+        return text if text.isprintable() else ""
     values = element.value if isinstance(element.value, MultiValue | list) else [element.value]
     if any(isinstance(value, bytes) for value in values):
         return ""

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import multiprocessing
 import os
+import resource
 import signal
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -218,6 +219,17 @@ def without_privileges(engine: sa.Engine) -> Iterator[None]:
     finally:
         data[0] = effective
         assert libc.capset(header, data) == 0
+
+
+@contextlib.contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond a size, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def check_consistency(engine: sa.Engine, storage: Storage) -> None:

@@ -94,6 +94,16 @@ class PostgreSQL:
         self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return name
 
+    @contextmanager
+    def away(self, name: str) -> Iterator[None]:
+        """Let nobody connect to a database, and end who is connected: what its users see when the server is away."""
+        self.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false')
+        self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        try:
+            yield
+        finally:
+            self.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
+
     def drop(self, name: str) -> None:
         """Drop a database, whoever is still connected to it."""
         self.execute(f'DROP DATABASE "{name}" WITH (FORCE)')

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from dicomweb.cli import commands
-from dicomweb.settings import SETTINGS
+from dicomweb.settings import SETTINGS, SettingError, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -30,7 +30,7 @@ def image_environment() -> dict[str, str]:
 
 
 def test_the_services_of_the_application_are_there() -> None:
-    assert set(OURS) == {"migrate", "web", "worker", "watcher"}
+    assert set(OURS) == {"migrate", "web", "worker", "watcher", "dimse"}
     assert set(COMPOSE["services"]) - set(OURS) == {"postgres", "redis"}
 
 
@@ -55,7 +55,7 @@ def test_a_service_runs_a_command_that_exists(service: str) -> None:
 @pytest.mark.parametrize("service", sorted(set(OURS) - {"migrate"}))
 def test_a_health_check_asks_for_the_program_that_the_service_runs(service: str) -> None:
     asked = OURS[service]["healthcheck"]["test"]
-    assert asked == ["CMD", "dicomweb", "health", {"web": "web", "worker": "workers", "watcher": "watcher"}[service]]
+    assert asked == ["CMD", "dicomweb", "health", {"worker": "workers"}.get(service, service)]
 
 
 def test_every_variable_is_a_setting() -> None:
@@ -106,19 +106,31 @@ def test_the_port_is_the_one_of_the_settings_and_open_to_this_machine_only() -> 
     (port,) = [row.default for row in SETTINGS if row.name == "web.port"]
     assert instructions("EXPOSE") == [port]
     assert OURS["web"]["ports"] == [f"127.0.0.1:${{DICOMWEB_PORT:-{port}}}:{port}"]
-    assert [name for name, service in COMPOSE["services"].items() if "ports" in service] == ["web"]
+    assert [name for name, service in COMPOSE["services"].items() if "ports" in service] == ["web", "dimse"]
+
+
+def test_the_listener_is_there_for_who_asks_for_it_and_open_to_this_machine_only() -> None:
+    listener = OURS["dimse"]
+    assert [name for name, service in COMPOSE["services"].items() if "profiles" in service] == ["dimse"]
+    assert listener["profiles"] == ["dimse"]
+    port = listener["environment"]["DICOMWEB_DIMSE_PORT"]
+    assert listener["ports"] == [f"${{DIMSE_PUBLISH:-127.0.0.1:{port}}}:{port}"]
+    # A host that others reach is refused without the names of those who may call.
+    values = {row.name: listener["environment"][row.variable] for row in SETTINGS if row.variable.startswith("DICOMWEB_DIMSE_") and row.variable in listener["environment"]}
+    with pytest.raises(SettingError, match=r"dimse\.callers"):
+        Settings({name: str(value).replace("${DICOMWEB_DIMSE_AET:-DICOMWEB}", "DICOMWEB").replace("${DICOMWEB_DIMSE_CALLERS:-}", "") for name, value in values.items()}, environ={})
 
 
 def test_database_and_broker_stand_on_a_network_that_leads_nowhere() -> None:
     assert COMPOSE["networks"]["inside"]["internal"] is True
-    for name, service in COMPOSE["services"].items():
-        assert service["networks"] == (["inside", "outside"] if name == "web" else ["inside"])
+    for service in COMPOSE["services"].values():
+        assert service["networks"] == (["inside", "outside"] if "ports" in service else ["inside"])
 
 
 def test_every_path_that_is_copied_exists_and_is_not_ignored() -> None:
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     copied = [path for line in instructions("COPY") if "--from" not in line for path in line.split()[:-1]]
-    assert {"dicomweb", "workers", "watcher", "alembic", "development.ini"} <= set(copied)
+    assert {"dicomweb", "workers", "watcher", "dimse", "alembic", "development.ini"} <= set(copied)
     for path in copied:
         assert (ROOT / path).exists(), path
         assert any(fnmatch.fnmatch(path, pattern) or path.startswith(f"{pattern}/") for pattern in allowed), path

@@ -20,7 +20,7 @@ from kombu.exceptions import KombuError
 from kombu.mixins import ConsumerMixin
 from kombu.utils.limits import TokenBucket
 
-from dicomweb import batches, jobs
+from dicomweb import batches, imports, jobs
 from dicomweb.imports import Importer, Stopping
 from dicomweb.models import Job
 from dicomweb.storage import StorageFailed
@@ -166,6 +166,9 @@ class Worker(ConsumerMixin):
             )
         if late and self._importer.doorbell is not None:
             self._importer.doorbell.ring(late)
+        # What a web server or a listener that was killed left lying.
+        imports.clear_left(self._importer)
+        imports.clear_uploads(self._importer)
 
     def _show_life(self) -> None:
         while not self.should_stop:

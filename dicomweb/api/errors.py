@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from pyramid.exceptions import BadCSRFOrigin, BadCSRFToken
+from pyramid.exceptions import BadCSRFOrigin, BadCSRFToken, URLDecodeError
 from pyramid.httpexceptions import HTTPException, HTTPForbidden, HTTPMethodNotAllowed, HTTPNotFound
 from pyramid.response import Response
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -164,7 +164,7 @@ def includeme(config: Any) -> None:
         (forged, (BadCSRFToken, BadCSRFOrigin)),
         (method_not_allowed, (HTTPMethodNotAllowed,)),
         (http_error, (HTTPException,)),
-        (undecodable, (UnicodeDecodeError,)),
+        (undecodable, (UnicodeDecodeError, URLDecodeError)),
         (database_away, (OperationalError, InterfaceError, PoolTimeoutError)),
         (refused, (Refused,)),
         (failed, (Exception,)),

@@ -28,6 +28,7 @@ from dicomweb.index.answers import (
     facet,
     keys,
     page,
+    page_of_parents,
     select_firsts,
     select_keys,
     select_series,
@@ -79,6 +80,6 @@ from dicomweb.index.writing import UnknownFields, delete_groups, ensure_fields, 
 __all__ = [
     "MARK", "MOST_FIELDS", "And", "Anywhere", "Between", "Contains", "Equals", "EqualsFolded", "Exists", "Expression", "ExpressionTooLarge", "Extent", "FieldSummary", "GroupElements", "Like",
     "Member", "Name", "Not", "OfBatches", "OfImages", "OfSeries", "OneOf", "Or", "PathSummary", "Prepared", "Search", "TooManyGroups", "UnknownFields", "begin_with", "count", "count_and_page", "count_fields", "count_having", "count_series",
-    "delete_groups", "ensure_fields", "everything", "extent", "extra_ddl", "facet", "field_paths", "fold", "keys", "list_fields", "look", "page", "prepare", "promote", "read_elements",
+    "delete_groups", "ensure_fields", "everything", "extent", "extra_ddl", "facet", "field_paths", "fold", "keys", "list_fields", "look", "page", "page_of_parents", "prepare", "promote", "read_elements",
     "read_headers", "read_meta", "read_smallest", "remove_images", "select_firsts", "select_keys", "select_series", "series_of", "summarise_fields", "summarise_paths", "tally", "tally_numbers", "write",
 ]  # fmt: skip

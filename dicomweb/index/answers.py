@@ -189,6 +189,40 @@ def select_firsts(
     return sa.select(found.c.series_id, found.c.key, found.c.images)
 
 
+def page_of_parents(dbsession: Session, expression: Expression, level: str, *, limit: int, offset: int) -> dict[int, int]:
+    """Give the ids of a page of the series or studies that have matching images, ascending, with the smallest header key of these images.
+
+    level: series or study.
+    """
+    search = search_groups(dbsession, expression)
+    parent = sql("s.id" if level == "series" else "s.study_key")
+    search.add_table(
+        "page",
+        sql(
+            "SELECT DISTINCT {parent} AS id FROM series s WHERE s.id IN ("
+            "SELECT g.series_id FROM group_series g JOIN groups ON groups.id = g.group_id WHERE groups.whole = 1 "
+            "UNION SELECT i.series_id FROM image i JOIN hits ON hits.key = i.header_key) ORDER BY 1 LIMIT {limit} OFFSET {offset}",
+            parent=parent, limit=limit, offset=offset,
+        ),
+    )  # fmt: skip
+    search.add_table("parents", sql("SELECT s.id AS series_id, page.id FROM page JOIN series s ON {parent} = page.id", parent=parent))
+    search.add_table(
+        "firsts",
+        sql(
+            "SELECT parents.id AS parent, g.series_id, min(g.group_id) AS id FROM parents JOIN group_series g ON g.series_id = parents.series_id "
+            "JOIN groups ON groups.id = g.group_id WHERE groups.whole = 1 GROUP BY parents.id, g.series_id"
+        ),
+    )
+    select = sql(
+        "SELECT parent, min(key) FROM ("
+        "SELECT p.parent, (SELECT i.header_key FROM image i WHERE {in_group} AND i.series_id = p.series_id ORDER BY i.header_key LIMIT 1) AS key FROM firsts p "
+        "UNION ALL SELECT parents.id, i.header_key FROM image i JOIN hits ON hits.key = i.header_key JOIN parents ON parents.series_id = i.series_id"
+        ") b WHERE key IS NOT NULL GROUP BY parent ORDER BY parent",
+        in_group=IN_GROUP,
+    )
+    return {row[0]: row[1] for row in dbsession.execute(search.statement(select))}
+
+
 def _keys(dbsession: Session, asked: Expression | Search) -> Sql:
     search = search_groups(dbsession, asked)
     of_whole = images_of(sql("(SELECT id FROM groups WHERE whole = 1)"))

@@ -15,6 +15,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from dicomweb.db import among
 from dicomweb.index.sql import Sql, sql
 from dicomweb.index.values import PREFIX
 
@@ -97,7 +98,7 @@ class Dialect(Protocol):
         """Give one text an image from the texts and places of a column; images behind the last that has one may be missing."""
 
     def within(self, column: Any, values: Collection[int] | Collection[str]) -> sa.ColumnElement[bool]:
-        """Say that a column has one of these values, as one parameter however many they are."""
+        """Say that a column has one of these values; see ``db.among``."""
 
     def one_of(self, column: Sql, values: Collection[int] | Collection[str]) -> Sql:
         """Say the same as a piece of SQL."""
@@ -182,8 +183,7 @@ class _SQLite:
         return [by_ordinal.get(ordinal) for ordinal in range(max(by_ordinal) + 1)]
 
     def within(self, column: Any, values: Collection[int] | Collection[str]) -> sa.ColumnElement[bool]:
-        one = sa.func.json_each(sa.bindparam(None, orjson.dumps(list(values)).decode(), sa.Text)).table_valued("value")
-        return column.in_(sa.select(one.c.value))
+        return among(column, values)
 
     def one_of(self, column: Sql, values: Collection[int] | Collection[str]) -> Sql:
         return sql("{column} IN (SELECT value FROM json_each({values}))", column=column, values=orjson.dumps(list(values)).decode())
@@ -276,7 +276,7 @@ class _PostgreSQL:
         return list(texts) if places is None else [None if number is None else texts[number - 1] for number in places]
 
     def within(self, column: Any, values: Collection[int] | Collection[str]) -> sa.ColumnElement[bool]:
-        return column == sa.any_(sa.cast(sa.bindparam(None, list(values), sa.ARRAY(column.type)), sa.ARRAY(column.type)))
+        return among(column, values)
 
     def one_of(self, column: Sql, values: Collection[int] | Collection[str]) -> Sql:
         items = list(values)

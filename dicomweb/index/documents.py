@@ -12,7 +12,9 @@ separate the parts, as JSON has none of them outside of its strings and only esc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -87,8 +89,8 @@ def pick(document: bytes, tags: Collection[str], groups: Collection[str] = ()) -
     Nothing else is taken apart, so this takes a fraction of the time of ``open_document``.
     """
     series_ids, *sections = zstandard.decompress(document).split(_SECTION)
-    wanted = set(tags)
-    starts = [b'"%s":' % tag.encode() for tag in tags] + [b'"%s' % group.encode() for group in groups]
+    wanted = frozenset(tags)
+    pattern = _pattern(wanted, frozenset(groups))
     shared: dict[str, Any] = {}
     varying: dict[str, Sequence[bytes]] = {}
     for section in sections:
@@ -97,12 +99,21 @@ def pick(document: bytes, tags: Collection[str], groups: Collection[str] = ()) -
                 tag = entry[_TAG].decode()
                 if tag in wanted or tag[:4] in groups:
                     varying[tag] = entry.split(_CELL)[1:]
-            elif any(start in entry for start in starts):
+            elif pattern.search(entry):
                 # Only a whole parse tells where an element ends, and that a tag is not within another one.
                 for tag, element in orjson.loads(b"{" + entry + b"}").items():
                     if tag in wanted or tag[:4] in groups:
                         shared[tag] = element
     return Picked(orjson.loads(series_ids), shared, varying)
+
+
+@lru_cache(maxsize=256)
+def _pattern(tags: frozenset[str], groups: frozenset[str]) -> re.Pattern[bytes]:
+    """Make what finds one of these tags, or one of these groups, where an element may begin."""
+    by_group: dict[str, list[str]] = {group: ["...."] for group in groups}
+    for tag in tags:
+        by_group.setdefault(tag[:4], []).append(tag[4:])
+    return re.compile('"(?:{})":'.format("|".join(f"{group}(?:{'|'.join(ends)})" for group, ends in by_group.items())).encode())
 
 
 def without(document: bytes, ordinals: Collection[int]) -> bytes:

@@ -47,7 +47,12 @@ class Sql:
                 text.append(f":{name}")
                 # Unique, so that a statement may be made of several such statements.
                 values.append(sa.bindparam(name, part.value, part.type, unique=True))
-        return sa.text("".join(text)).bindparams(*values)
+        return _text("".join(text)).bindparams(*values)
+
+
+@lru_cache(maxsize=1024)
+def _text(text: str) -> sa.TextClause:
+    return sa.text(text)
 
 
 def sql(template: str, **values: Any) -> Sql:

@@ -20,14 +20,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dicomweb.pixels.asked import CannotRender, Cut, Frame, Look, Plain, frame_json, look_json
+from dicomweb.pixels.asked import MAX_FRAME_BYTES, CannotRender, Cut, Frame, Look, Plain, frame_json, look_json
 
 CHILDREN = 2
 SECONDS = 20.0
 MEMORY = 3 << 30
 # A child is replaced now and then, so that what a decoder leaks does not add up.
 FRAMES_OF_ONE_CHILD = 5000
+# How much later than a child's own clock its parent gives it up.
+_LATE_SECONDS = 5.0
 ANSWER = struct.Struct(">cIQ")
+# A frame, or what precedes and follows the frames of a file; and what is said of it. Both sides hold it whole.
+MOST_ANSWERED = MAX_FRAME_BYTES
+_MOST_TOLD = 1 << 20
 GIVEN, NOT = b"G", b"N"
 _PLAIN_LOOK = Look()
 # Isolated, a child would find this package only where it is installed; it has to be the one that its parent is.
@@ -71,17 +76,13 @@ class Renderer:
         """
         return self._ask("value", frame=frame_json(frame), path=path)[1]
 
-    def transcode(self, frame: Frame) -> Iterator[bytes]:
-        """Give a whole file in Explicit VR Little Endian, in pieces of about a frame. Raises CannotRender, before the first piece too.
+    def transcode(self, frame: Frame) -> tuple[Iterator[bytes], int]:
+        """Give a whole file in Explicit VR Little Endian, in pieces of about a frame, and its length. Raises CannotRender, in the middle too.
 
-        The number in ``frame`` says nothing. Only the first piece is made at once.
+        The number in ``frame`` says nothing.
         """
         told, head = self._ask("head", frame=frame_json(frame))
-        return self._transcoded(frame, head[: told["head"]], head[told["head"] :], told["frames"], told["packed"])
-
-    def transcoded_length(self, frame: Frame) -> int:
-        """Tell how many bytes ``transcode`` is going to give. Raises CannotRender."""
-        return int(self._ask("head", frame=frame_json(frame))[0]["total"])
+        return self._transcoded(frame, head[: told["head"]], head[told["head"] :], told["frames"], told["packed"]), int(told["total"])
 
     def cut(self, cut: Cut, look: Look = _PLAIN_LOOK) -> bytes:
         """Render an orthogonal slice through a volume as PNG or JPEG. Raises CannotRender."""
@@ -89,19 +90,23 @@ class Renderer:
         return self._ask("cut", cut=[list(map(frame_json, frames)), *others], look=look_json(look))[1]
 
     def _transcoded(self, frame: Frame, head: bytes, tail: bytes, frames: int, packed: bool) -> Iterator[bytes]:
+        pieces = iter([self._ask("packed", frame=frame_json(frame))[1]]) if packed else self._decoded(frame, frames)
+        # Whether the pixels can be decoded at all is known before anything is given.
+        first = next(pieces, b"")
         yield head
-        if packed:
-            yield self._ask("packed", frame=frame_json(frame))[1]
-        else:
-            odd = 0
-            for number in range(1, frames + 1):
-                data = self.decode(frame._replace(number=number)).data
-                odd ^= len(data) & 1
-                yield data
-            if odd:
-                yield b"\0"
+        yield first
+        yield from pieces
         if tail:
             yield tail
+
+    def _decoded(self, frame: Frame, frames: int) -> Iterator[bytes]:
+        odd = 0
+        for number in range(1, frames + 1):
+            data = self.decode(frame._replace(number=number)).data
+            odd ^= len(data) & 1
+            yield data
+        if odd:
+            yield b"\0"
 
     def _ask(self, what: str, **question: Any) -> tuple[dict[str, Any], bytes]:
         try:
@@ -159,24 +164,27 @@ class _Child:
     def ask(self, question: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         self._frames += 1
         # The child's own clock kills it first; this one is for a child that has lost its clock.
-        until = time.monotonic() + self._seconds + 5
+        until = time.monotonic() + self._seconds + _LATE_SECONDS
         try:
-            self._write(json.dumps(question).encode() + b"\n")
+            self._write(json.dumps(question).encode() + b"\n", until)
             kind, told_length, length = ANSWER.unpack(self._read(ANSWER.size, until))
+            if told_length > _MOST_TOLD or length > MOST_ANSWERED:
+                raise EOFError
             told = json.loads(self._read(told_length, until))
             answer = self._read(length, until)
-        except (OSError, EOFError):
-            slow = self._process.wait() == -signal.SIGALRM if self._ended() else False
-            if slow:
-                raise CannotRender("slow", f"Drawing this image took longer than {self._seconds:g} seconds.") from None
-            raise CannotRender(
-                "crashed", "The decoder crashed on this image; its pixel data is probably damaged."
-            ) from None
+            if kind != GIVEN:
+                raise CannotRender(told["code"], told["sentence"])
         except TimeoutError:
-            raise CannotRender("slow", f"Drawing this image took longer than {self._seconds:g} seconds.") from None
-        if kind == GIVEN:
-            return told, answer
-        raise CannotRender(told["code"], told["sentence"])
+            raise self._slow() from None
+        except (OSError, EOFError, ValueError, KeyError, TypeError):
+            # A decoder that was taken over may say anything at all.
+            if self._ended() and self._process.returncode == -signal.SIGALRM:
+                raise self._slow() from None
+            raise CannotRender("crashed", "The decoder crashed on this image; its pixel data is probably damaged.") from None
+        return told, answer
+
+    def _slow(self) -> CannotRender:
+        return CannotRender("slow", f"Drawing this image took longer than {self._seconds:g} seconds.")
 
     def end(self) -> None:
         """Kill the process and take its ashes."""
@@ -193,11 +201,16 @@ class _Child:
             return False
         return True
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, until: float) -> None:
         assert self._process.stdin is not None
+        poll = select.poll()
+        poll.register(self._process.stdin, select.POLLOUT)
         view = memoryview(data)
         while view:
-            view = view[self._process.stdin.write(view) or 0 :]
+            if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+                raise TimeoutError
+            # So much a pipe takes without waiting when it takes anything.
+            view = view[self._process.stdin.write(view[: select.PIPE_BUF]) or 0 :]
 
     def _read(self, length: int, until: float) -> bytes:
         assert self._process.stdout is not None

@@ -150,6 +150,8 @@ class Source:
                 "too-large",
                 f"This image has more than {MAX_PIXELS >> 20} million pixels, and is too large to be drawn here.",
             )
+        if self.start is not None and self.syntax.is_encapsulated != (self._length == _UNDEFINED):
+            raise CannotRender("undecodable", "The pixel data is not encapsulated as its transfer syntax says.")
         if not 1 <= number <= frames:
             raise CannotRender("no-frame", "This image has no frame with this number.")
 
@@ -249,6 +251,11 @@ class Source:
 _kept: OrderedDict[tuple[str, int, int, int], tuple[Any, ...]] = OrderedDict()
 
 
+def forget() -> None:
+    """Give back the memory of the headers that are kept."""
+    _kept.clear()
+
+
 def open_source(frame: Frame) -> Source:
     """Open the file of a frame and read its header; the caller closes ``file``."""
     raw = Range(frame.path, frame.offset, frame.length)
@@ -258,8 +265,9 @@ def open_source(frame: Frame) -> Source:
         found = _kept.get(key)
         if found is None:
             found = _read(file)
-            position = file.tell() if found[2] is None else found[2]
-            if position <= _KEPT_BYTES:
+            # A deflated file is held whole, and is larger than it looks.
+            held = found[2] if found[2] is not None else frame.length + len(found[0].get("PixelData") or b"")
+            if held <= _KEPT_BYTES:
                 _kept[key] = found
                 if len(_kept) > _KEPT_FILES:
                     _kept.popitem(last=False)
@@ -320,7 +328,7 @@ def value(source: Source, path: str) -> bytes:
             ds = ds[int(tag, 16)].value[int(item)]
         if not above and int(last, 16) in _PIXEL_KEYWORDS and source.start is not None:
             return source.packed()
-        holder = ds if int(last, 16) in ds else source.after()
+        holder = ds if above or int(last, 16) in ds else source.after()
         # As it is in the file; asking for it otherwise converts it.
         raw = holder.get_item(int(last, 16))
         elem = convert_raw_data_element(raw, ds=holder) if isinstance(raw, RawDataElement) else raw
@@ -353,6 +361,12 @@ def head_and_tail(source: Source) -> tuple[dict[str, Any], bytes]:
     for gone in ("PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
         if gone in ds:
             del ds[gone]
+    after = source.after()
+    if source.start is None:
+        # A deflated file is read as a whole, with what follows its pixel data.
+        for behind in [tag for tag in ds._dict if tag > 0x7FE00010]:
+            after[behind] = ds.get_item(behind)
+            del ds[behind]
     frames, packed, length, element = 0, False, 0, b""
     if has_pixels:
         source.check(1)
@@ -376,7 +390,6 @@ def head_and_tail(source: Source) -> tuple[dict[str, Any], bytes]:
     dcmwrite(buffer, ds, enforce_file_format=True)
     head = buffer.getvalue() + element
     tail = b""
-    after = source.after()
     if len(after):
         written = io.BytesIO()
         after.set_original_encoding(source.syntax.is_implicit_VR, source.syntax.is_little_endian, source.ds.original_character_set)

@@ -28,8 +28,8 @@ _LARGEST = 2048
 
 def cut_picture(cut: Cut, window: Window | None) -> Array:
     """Make the picture of a slice, with square pixels. Raises CannotRender."""
-    if not 1 <= len(cut.frames) <= MAX_IMAGES_OF_A_VOLUME or cut.plane not in _PLANES:
-        raise CannotRender("undecodable", "There is no such slice.")
+    if len(cut.frames) > MAX_IMAGES_OF_A_VOLUME:
+        raise CannotRender("too-large", f"A volume of more than {MAX_IMAGES_OF_A_VOLUME:,} images is not cut here.")
     first = open_source(cut.frames[0])
     with first.file:
         first.check(cut.frames[0].number)

@@ -12,7 +12,7 @@ from typing import Any
 
 from dicomweb.pixels import decoding, looks, pictures, reslicing
 from dicomweb.pixels.asked import CannotRender, Frame, Look, frame_json, look_json, read_cut, read_frame, read_look
-from dicomweb.pixels.children import ANSWER, GIVEN, NOT
+from dicomweb.pixels.children import ANSWER, GIVEN, MOST_ANSWERED, NOT
 
 Answer = tuple[dict[str, Any], bytes]
 _PLAIN_LOOK = Look()
@@ -45,15 +45,20 @@ def serve(seconds: float, memory: int) -> None:
 def answer(question: dict[str, Any]) -> Answer:
     """Answer one question in this process. Raises CannotRender. Only for the child, and for files that are trusted."""
     try:
-        return _ANSWERS[question["what"]](question)
+        told, data = _ANSWERS[question["what"]](question)
     except CannotRender:
         raise
     except FileNotFoundError:
         raise CannotRender("missing", "The file of this image is not where it was.") from None
     except MemoryError:
+        # What is kept for the next question may be what left no room for this one.
+        decoding.forget()
         raise CannotRender("too-large", "This image is too large to be drawn here.") from None
     except Exception as error:  # noqa: BLE001  Decoders raise everything there is, and each means the same here.
         raise CannotRender("undecodable", f"The pixel data cannot be decoded ({type(error).__name__}).") from None
+    if len(data) > MOST_ANSWERED:
+        raise CannotRender("too-large", f"This is larger than the {MOST_ANSWERED >> 20} MiB that are given at once.")
+    return told, data
 
 
 def render(frame: Frame, look: Look = _PLAIN_LOOK) -> bytes:
@@ -87,7 +92,9 @@ def _stored(question: dict[str, Any]) -> Answer:
 def _packed(question: dict[str, Any]) -> Answer:
     source = decoding.open_source(read_frame(question["frame"]))
     with source.file:
-        return {}, source.packed()
+        data = source.packed()
+    # An element of odd length, which should not be, is written with an even one.
+    return {}, data + bytes(len(data) & 1)
 
 
 def _value(question: dict[str, Any]) -> Answer:

@@ -21,7 +21,7 @@ from pyramid.httpexceptions import HTTPMethodNotAllowed
 
 from dicomweb import security
 from dicomweb.resources import Root
-from dicomweb.rs import capabilities, errors, metadata, rendering, retrieving, searching, storing, uri
+from dicomweb.rs import capabilities, errors, frames, metadata, rendering, retrieving, searching, storing, uri
 from dicomweb.rs.transactions import Transaction
 from dicomweb.rs.uris import PREFIX
 
@@ -78,6 +78,8 @@ def _base(config: Any) -> None:
     for name, path in (("rs", PREFIX), ("rs.slash", PREFIX + "/")):
         config.add_route(name, path, factory=Root)
         config.add_view(capabilities.tell_methods(["OPTIONS"]), route_name=name, request_method="OPTIONS", permission=security.Permission.USE)
+        # Where dicomweb-client of npm asks for it, which knows one address only.
+        config.add_view(uri.retrieve_by_uri, route_name=name, request_method="GET", request_param="requestType", permission=security.Permission.IMAGE_READ)
         config.add_view(_not_allowed(["OPTIONS"]), route_name=name, permission=security.Permission.USE, require_csrf=False)
 
 
@@ -85,6 +87,7 @@ def includeme(config: Any) -> None:
     """Add the services; their error answers are for everything below the prefix, whoever fails there."""
     config.registry["rs.transactions"] = transactions()
     config.include(errors)
+    config.include(frames)
     config.include(storing)
     config.include(_routes, route_prefix=PREFIX)
     _base(config)

@@ -29,8 +29,17 @@ _PLACES = {
     "frames": "Numbers of frames from 1 on, separated by commas.",
 }
 # What every resource may answer.
-_ALWAYS = {401: "The password is needed.", 403: "This is not allowed."}
+_ALWAYS = {
+    400: "The request cannot be understood.",
+    401: "The password is needed.",
+    403: "This is not allowed.",
+    404: "There is no such resource.",
+    429: "Too many wrong passwords.",
+    503: "The database cannot be reached, or all decoders are busy.",
+}
 _WITHOUT_BODY = (204, 304)
+# Answers with what the resource gives: parts of it, and what became of instances. Others are refusals.
+_WITH_CONTENT = (200, 202, 206, 409)
 
 
 def tell_openapi(request: Any) -> Response:
@@ -74,11 +83,7 @@ def openapi(transactions: Iterable[Transaction], base_path: str) -> dict[str, An
                 *({"name": name, "in": "path", "required": True, "description": _PLACES.get(name, "A part of the path."), "schema": {"type": "string"}} for name in _names(transaction.path)),
                 *({"name": one.name, "in": "query", "description": one.sentence, "schema": one.schema} for one in transaction.parameters),
             ],
-            "responses": {
-                "200": {"description": HTTPStatus.OK.phrase, "content": {media_type: {"schema": {}} for media_type in transaction.answers}},
-                **{str(status): _answer(status) for status in transaction.statuses},
-                **{str(status): {"description": meaning, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}} for status, meaning in _ALWAYS.items()},
-            },
+            "responses": {str(status): _answer(status, transaction.answers) for status in sorted({200, *transaction.statuses, *_ALWAYS})},
         }  # fmt: skip
         if transaction.takes:
             operation["requestBody"] = {"required": True, "content": {media_type: {"schema": {}} for media_type in transaction.takes}}
@@ -87,18 +92,25 @@ def openapi(transactions: Iterable[Transaction], base_path: str) -> dict[str, An
         "openapi": "3.0.3",
         "info": {"title": "DICOM Database: DICOMweb", "version": "1", "description": "PS3.18: QIDO-RS, WADO-RS, STOW-RS and WADO-URI."},
         "servers": [{"url": base_path}],
-        "security": [{"basic": []}],
+        "security": [{"basic": []}, {"bearer": []}],
         "paths": paths,
         "components": {
-            "securitySchemes": {"basic": {"type": "http", "scheme": "basic"}},
+            "securitySchemes": {
+                "basic": {"type": "http", "scheme": "basic", "description": "Any user name, and the password."},
+                "bearer": {"type": "http", "scheme": "bearer", "description": "A token made in the settings or by `dicomweb token`."},
+            },
             "schemas": {"Refusal": {"type": "object", "required": ["message"], "properties": {"message": {"type": "string"}}}},
         },
     }
 
 
-def _answer(status: int) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
-    return answer if status in _WITHOUT_BODY else {**answer, "content": {"*/*": {"schema": {}}}}
+def _answer(status: int, media_types: Sequence[str]) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": _ALWAYS.get(status, HTTPStatus(status).phrase)}
+    if status in _WITHOUT_BODY:
+        return answer
+    if status in _WITH_CONTENT:
+        return {**answer, "content": {media_type: {"schema": {}} for media_type in media_types}}
+    return {**answer, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}}
 
 
 def wadl(transactions: Iterable[Transaction], base: str) -> bytes:

@@ -7,7 +7,10 @@ the header index, read once for all images of a group and kept, because an image
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Callable
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import orjson
@@ -17,7 +20,7 @@ from sqlalchemy.orm import Session
 from dicomweb import index
 from dicomweb.imports import unpack_fragments
 from dicomweb.models import GROUP_SIZE, Batch, Image, Pack, Series, Study
-from dicomweb.pixels import Frame, Place, Renderer, place_of
+from dicomweb.pixels import MAX_FRAME_BYTES, CannotRender, Frame, Place, Renderer, place_of
 from dicomweb.pixels.places import offset_table
 from dicomweb.rs.errors import Refused, nothing_here
 from dicomweb.rs.instances import Instance, is_text
@@ -71,7 +74,9 @@ class Facts(NamedTuple):
     @property
     def frame_bits(self) -> int:
         """The size of one native frame."""
-        return self.rows * self.columns * self.samples * self.bits
+        # Two pixels share their chroma (PS3.3 C.7.6.3.1.2).
+        samples = 2 if self.photometric == "YBR_FULL_422" and self.samples == 3 else self.samples
+        return self.rows * self.columns * samples * self.bits
 
 
 class Found(NamedTuple):
@@ -160,7 +165,7 @@ def missing(error: BytesMissing) -> Refused:
 
 def facts_of(request: Any, image_id: int, header_key: int) -> Facts:
     """Give the facts of an image; those of its neighbours are read with it, because they are mostly asked for next."""
-    kept: _Kept = request.registry.setdefault("rs.facts", _Kept())
+    kept: _Kept = request.registry["rs.facts"]
     facts = kept.get((image_id, header_key))
     if facts is None:
         first = header_key // GROUP_SIZE * GROUP_SIZE
@@ -213,10 +218,7 @@ def passes(facts: Facts) -> bool:
         return facts.bits in (8, 16) and (grey or (colour and facts.photometric == "RGB"))
     if facts.syntax == _JPEG + "50":
         return facts.bits == 8 and (grey or colour)
-    if facts.syntax in _LOSSLESS_FAMILY:
-        return facts.bits in (8, 16) and (grey or colour)
-    # Nobody here decodes a video.
-    return is_video(facts.syntax)
+    return facts.syntax in _LOSSLESS_FAMILY and facts.bits in (8, 16) and (grey or colour)
 
 
 def is_plain(facts: Facts) -> bool:
@@ -242,31 +244,71 @@ def agrees(coded: bytes, facts: Facts) -> bool:
     return sample >> 7 == facts.signed and (sample & 0x7F) + 1 == facts.stored
 
 
-def read_stored(found: Found, number: int, renderer: Renderer) -> bytes:
-    """Read a frame as it is stored, by one read where its place is known. Raises BytesMissing, CannotRender, IndexError."""
-    if found.frame_table is None:
-        return _read_native(found, number)
-    place = _place(found, number)
-    if place is None:
-        return renderer.stored(found.frame(number))
-    return place.frame(found.file.pread(place.offset, place.length))
+class Stored:
+    """The frames of one instance as they are stored, each by one read where its place is known."""
+
+    def __init__(self, found: Found, renderer: Renderer) -> None:
+        self._found = found
+        self._renderer = renderer
+        self._fragments = None if found.frame_table is None else unpack_fragments(found.frame_table)
+        self._offsets: tuple[int, ...] | None = None
+
+    @property
+    def count(self) -> int:
+        """How many frames there are: what the header says may be more than what is there."""
+        facts = self._found.facts
+        said = max(1, facts.frames)
+        if self._fragments is not None:
+            # A frame has one fragment or several, and shares none (PS3.5 A.4).
+            return min(said, len(self._fragments))
+        if self._found.pixel_length is None or not facts.is_native_little:
+            return said
+        return min(said, self._found.pixel_length * 8 // max(1, facts.frame_bits))
+
+    def read(self, number: int) -> bytes:
+        """Read a frame by its number from 1. Raises BytesMissing, CannotRender, IndexError."""
+        found = self._found
+        if self._fragments is None:
+            size = found.facts.frame_bits // 8
+            if found.pixel_offset is None or not 1 <= number <= self.count:
+                raise IndexError(number)
+            return found.file.pread(found.pixel_offset + size * (number - 1), _bounded(size))
+        place = self._place(number)
+        if place is None:
+            return self._renderer.stored(found.frame(number))
+        return place.frame(found.file.pread(place.offset, _bounded(place.length)))
+
+    def _place(self, number: int) -> Place | None:
+        fragments, frames = self._fragments or [], self._found.facts.frames
+        pixels = self._found.pixel_offset
+        if frames in (1, len(fragments)) or not fragments or pixels is None:
+            return place_of(number, frames, fragments)
+        if self._offsets is None:
+            # The offset table is the first item of the value (PS3.5 A.4).
+            self._offsets = offset_table(self._found.file.pread(pixels + 8, fragments[0][0] - pixels - 16))
+        return place_of(number, frames, fragments, self._offsets)
 
 
-def _read_native(found: Found, number: int) -> bytes:
-    facts = found.facts
-    size = facts.frame_bits // 8
-    start = size * (number - 1)
-    if found.pixel_offset is None or found.pixel_length is None or not 1 <= number <= facts.frames or start + size > found.pixel_length:
-        raise IndexError(number)
-    return found.file.pread(found.pixel_offset + start, size)
+def _bounded(size: int) -> int:
+    if size > MAX_FRAME_BYTES:
+        raise CannotRender("too-large", f"A frame of this image is larger than the {MAX_FRAME_BYTES >> 20} MiB that are given at once.")
+    return size
 
 
-def _place(found: Found, number: int) -> Place | None:
-    fragments = unpack_fragments(found.frame_table or b"")
-    frames = found.facts.frames
-    if frames in (1, len(fragments)) or not fragments or found.pixel_offset is None:
-        return place_of(number, frames, fragments)
-    # The offset table is the first item of the value (PS3.5 A.4).
-    table = found.file.pread(found.pixel_offset + 8, fragments[0][0] - found.pixel_offset - 16)
-    return place_of(number, frames, fragments, offset_table(table))
+def video_of(found: Found) -> tuple[int, Callable[[int, int], bytes]]:
+    """Give the length of a video, and how a part of it is read: (offset, length) -> at least one byte of it. Raises BytesMissing."""
+    fragments = unpack_fragments(found.frame_table) if found.frame_table is not None else []
+    starts = [0, *accumulate(length for _, length in fragments)]
 
+    def read(at: int, size: int) -> bytes:
+        number = bisect_right(starts, at) - 1
+        offset, length = fragments[number]
+        begin = at - starts[number]
+        return found.file.pread(offset + begin, min(size, length - begin))
+
+    return starts[-1], read
+
+
+def includeme(config: Any) -> None:
+    """Put into the registry what is kept of the images of this database."""
+    config.registry["rs.facts"] = _Kept()

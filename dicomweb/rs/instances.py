@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
-from dicomweb.index.dialect import dialect_of
+from dicomweb.db import among, fetch
 from dicomweb.models import GROUP_SIZE, Batch, GroupSeries, Image, Outcome, Pack, Series, Study
 from dicomweb.storage import BytesMissing, FileRange, Storage
 
@@ -52,6 +52,22 @@ class Instance(NamedTuple):
         return storage.range(self.pack, self.pack_offset or 0, self.size)
 
 
+# Made once: to put a statement together takes longer than to answer it.
+_SERIES_OF_STUDY = (
+    sa.select(Series.id, Series.series_instance_uid)
+    .join(Study, Study.id == Series.study_key)
+    .where(Study.study_instance_uid == sa.bindparam("study"))
+)
+_ONE_SERIES = _SERIES_OF_STUDY.where(Series.series_instance_uid == sa.bindparam("series"))
+_FIRST = (
+    sa.select(Image.header_key, Image.series_id)
+    .where(Image.sop_instance_uid == sa.bindparam("instance"), Image.status == "DONE", among(Image.series_id, "series"))
+    .order_by(Image.version)
+    .limit(1)
+)
+_GROUPS = sa.select(GroupSeries.group_id, GroupSeries.series_id, GroupSeries.images).where(among(GroupSeries.series_id, "series"))
+
+
 class Place(NamedTuple):
     """What an address means: some series of one study, and perhaps one instance. Its groups are those of the header index.
 
@@ -85,20 +101,17 @@ def locate(dbsession: Session, study_uid: str, series_uid: str | None = None, so
     """Give the place that UIDs mean, None when there is none, in three statements. Series without an imported image do not count."""
     if not all(is_text(uid) for uid in (study_uid, series_uid, sop_uid) if uid is not None):
         return None
-    wanted = sa.select(Series.id, Series.series_instance_uid).join(Study, Study.id == Series.study_key).where(Study.study_instance_uid == study_uid)
-    if series_uid is not None:
-        wanted = wanted.where(Series.series_instance_uid == series_uid)
-    series: dict[int, str] = dict(dbsession.execute(wanted).all())
+    if series_uid is None:
+        found = fetch(dbsession, _SERIES_OF_STUDY, study=study_uid)
+    else:
+        found = fetch(dbsession, _ONE_SERIES, study=study_uid, series=series_uid)
+    series: dict[int, str] = {row[0]: row[1] for row in found}
     if not series:
         return None
     if sop_uid is not None:
-        first = sa.select(Image.header_key, Image.series_id).where(Image.sop_instance_uid == sop_uid, Image.status == "DONE")
-        among_series = dialect_of(dbsession).within(Image.series_id, list(series))
-        row = dbsession.execute(first.where(among_series).order_by(Image.version).limit(1)).one_or_none()
+        row = fetch(dbsession, _FIRST, instance=sop_uid, series=series).one_or_none()
         return row and Place({row.series_id: series[row.series_id]}, study_uid, row.header_key, [(row.header_key // GROUP_SIZE, row.series_id, 1)], frozenset())
-    held = sa.select(GroupSeries.group_id, GroupSeries.series_id, GroupSeries.images)
-    held = held.where(dialect_of(dbsession).within(GroupSeries.series_id, list(series)))
-    groups = sorted((group, one, images) for group, one, images in dbsession.execute(held))
+    groups = sorted((group, one, images) for group, one, images in fetch(dbsession, _GROUPS, series=series))
     ids = {group for group, _, _ in groups}
     shadowed = frozenset(key for key in shadowed_keys(dbsession) if key // GROUP_SIZE in ids)
     return Place(series, study_uid, None, groups, shadowed) if groups else None
@@ -126,10 +139,10 @@ def _read(dbsession: Session, place: Place, groups: Collection[int]) -> list[Ins
         sa.select(*columns)
         .join(Batch, Batch.id == Image.batch_id)
         .outerjoin(Pack, Pack.id == Image.pack_id)
-        .where(within, dialect_of(dbsession).within(Image.series_id, list(place.series)), Image.status == "DONE")
+        .where(within, among(Image.series_id, place.series), Image.status == "DONE")
         .order_by(Image.header_key)
     )
-    return [_instance(place, row) for row in dbsession.execute(found) if row.header_key not in place.shadowed]
+    return [_instance(place, row) for row in fetch(dbsession, found) if row.header_key not in place.shadowed]
 
 
 def _instance(place: Place, row: Any) -> Instance:
@@ -153,7 +166,6 @@ def _select_shadowed() -> sa.Select[Any]:
     )
 
 
-# Made once: to put it together takes longer than to answer it.
 _SHADOWED = _select_shadowed()
 
 
@@ -162,7 +174,7 @@ def shadowed_keys(dbsession: Session) -> frozenset[int]:
 
     Each of them has the outcome conflict, and there are few: they are found by the batches that have any.
     """
-    return frozenset(key for key in dbsession.scalars(_SHADOWED) if key is not None)
+    return frozenset(key for key in fetch(dbsession, _SHADOWED).scalars() if key is not None)
 
 
 def is_text(uid: str) -> bool:

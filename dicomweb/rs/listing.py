@@ -14,7 +14,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from dicomweb.index.dialect import dialect_of
+from dicomweb.db import among, fetch
 from dicomweb.models import GROUP_SIZE, Field, GroupColumn, GroupHeader, Patient, Series, Study
 
 # A text of this length may have been cut when the row was written.
@@ -48,6 +48,11 @@ _SERIES = (
     .join(Study, Study.id == Series.study_key)
     .join(Patient, Patient.id == Study.patient_key)
 )
+_ROWS = {"study": _STUDIES.where(among(Study.id, "ids")), "series": _SERIES.where(among(Series.id, "ids"))}
+_FIELDS = sa.select(Field.id).where(among(Field.path, "paths"))
+_HAVING = sa.union(
+    *(sa.select(table.group_id).where(among(table.field_id, "fields"), among(table.group_id, "groups")) for table in (GroupHeader, GroupColumn))
+)
 
 
 def read_rows(dbsession: Session, level: str, firsts: Mapping[int, int], tags: Collection[str]) -> dict[int, dict[str, bytes]]:
@@ -61,9 +66,8 @@ def read_rows(dbsession: Session, level: str, firsts: Mapping[int, int], tags: C
     complete = [id_ for id_, key in firsts.items() if key // GROUP_SIZE not in incomplete]
     if not complete:
         return {}
-    rows = (_SERIES if level == "series" else _STUDIES).where(dialect_of(dbsession).within(Series.id if level == "series" else Study.id, complete))
     found = {}
-    for id_, *texts in dbsession.execute(rows):
+    for id_, *texts in fetch(dbsession, _ROWS[level], ids=complete):
         if all(len(text) < _LONGEST for text in texts):
             found[firsts[id_]] = {tag: _element(vr, text) for (tag, (_, vr)), text in zip(columns.items(), texts, strict=True) if text and tag in tags}
     return found
@@ -71,12 +75,8 @@ def read_rows(dbsession: Session, level: str, firsts: Mapping[int, int], tags: C
 
 def _groups_having(dbsession: Session, tags: Iterable[str], groups: Collection[int]) -> set[int]:
     """Give those of some groups of which some image has one of these elements."""
-    within = dialect_of(dbsession).within
-    fields = list(dbsession.scalars(sa.select(Field.id).where(within(Field.path, list(tags)))))
-    if not fields:
-        return set()
-    having = (sa.select(table.group_id).where(within(table.field_id, fields), within(table.group_id, groups)) for table in (GroupHeader, GroupColumn))
-    return set(dbsession.scalars(sa.union(*having)))
+    fields = fetch(dbsession, _FIELDS, paths=list(tags)).scalars().all()
+    return set(fetch(dbsession, _HAVING, fields=fields, groups=groups).scalars()) if fields else set()
 
 
 def _element(vr: str, text: str) -> bytes:

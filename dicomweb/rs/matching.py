@@ -9,18 +9,20 @@ of our index (case, accents, width): docs/dicomweb.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
 from dicomweb import index, query, search
+from dicomweb.db import among
 from dicomweb.index.dialect import dialect_of
 from dicomweb.models import Field, GroupSeries, Image, Series, Study
 from dicomweb.query.numbers import CALENDAR_VRS, NUMBER_VRS, Interval, interval
 from dicomweb.rs import attributes
 from dicomweb.rs.errors import Refused
+from dicomweb.rs.instances import is_text
 from dicomweb.search.finding import ids_of_level
 
 # More rows than one answer has; the Warning says how many remain.
@@ -28,6 +30,7 @@ MOST_RESULTS = 10_000
 # Attributes of one request; more than any address can hold that is meant.
 MOST_KEYS = 200
 _NUMBER = re.compile(r"[0-9]{1,15}")
+_OF_SCOPE = {attributes.STUDY_UID: "studies", attributes.SERIES_UID: "series", attributes.SOP_UID: "instances"}
 _PRIVATE = re.compile(r"(?P<group>[0-9A-Fa-f]{3}[13579BDFbdf])(?P<block>[1-9A-Fa-f][0-9A-Fa-f])(?P<element>[0-9A-Fa-f]{2})")
 _BINARY_VRS = frozenset("OB OD OF OL OV OW".split())
 # In these a backslash is text; in all others it stands between values (PS3.5 6.2).
@@ -45,9 +48,52 @@ class Key(NamedTuple):
     vr: str
 
 
-class Question(NamedTuple):
-    """A search: what must match, what is to be given beside what always is, and which part of it."""
+class Scope(NamedTuple):
+    """The UIDs of the studies, series and instances that are looked at; None: all. They are columns of their rows."""
 
+    studies: frozenset[str] | None = None
+    series: frozenset[str] | None = None
+    instances: frozenset[str] | None = None
+
+    def within(self, study_uid: str | None, series_uid: str | None) -> Scope:
+        """Give what is left of it within the study and the series of an address."""
+        return Scope(_both(self.studies, study_uid), _both(self.series, series_uid), self.instances)
+
+    def is_empty(self) -> bool:
+        """Tell whether nothing can be within it."""
+        return any(uids is not None and not any(map(is_text, uids)) for uids in self)
+
+    def is_plain(self, level: str) -> bool:
+        """Tell whether the rows of a level answer it: what is below it would choose the image that stands for a row of it."""
+        match level:
+            case "study":
+                return self.series is None and self.instances is None
+            case "series":
+                return self.instances is None
+        return self.instances is not None or all(uids is None or len(uids) == 1 for uids in (self.studies, self.series))
+
+    def expressions(self) -> list[index.Expression]:
+        """Make conditions of it."""
+        found: list[index.Expression] = []
+        if self.studies is not None:
+            found.append(index.OfSeries(sa.select(Series.id).join(Study, Study.id == Series.study_key).where(among(Study.study_instance_uid, self.studies))))
+        if self.series is not None:
+            found.append(index.OfSeries(sa.select(Series.id).where(among(Series.series_instance_uid, self.series))))
+        if self.instances is not None:
+            found.append(index.OfImages(sa.select(Image.header_key).where(Image.header_key.is_not(None), among(Image.sop_instance_uid, self.instances))))
+        return found
+
+
+def _both(uids: frozenset[str] | None, of_address: str | None) -> frozenset[str] | None:
+    if of_address is None:
+        return uids
+    return frozenset({of_address}) if uids is None else uids & {of_address}
+
+
+class Question(NamedTuple):
+    """A search: where is looked and what must match, what is to be given beside what always is, and which part of it."""
+
+    scope: Scope
     expression: index.Expression
     included: tuple[Key, ...]
     everything: bool
@@ -73,8 +119,11 @@ def read_question(dbsession: Session, parameters: Any) -> Question:
             by_key.setdefault(key.fields or (query.field_at(name.upper()),), (key, []))[1].append(value)
     if len(by_key) + len(included) > MOST_KEYS:
         raise Refused(400, f"A search has at most {MOST_KEYS} attributes.")
-    expressions = [found for key, values in by_key.values() if (found := _expression(dbsession, key, values, empty)) is not None]
+    scope = {name: uids for key, values in by_key.values() for name, uids in _named(key, values)}
+    conditions = [pair for pair in by_key.values() if not any(_named(*pair))]
+    expressions = [found for key, values in conditions if (found := _expression(dbsession, key, values, empty)) is not None]
     return Question(
+        scope=Scope(**scope),
         expression=expressions[0] if len(expressions) == 1 else index.And(tuple(expressions)),
         included=(*included, *(key for key, _ in by_key.values())),
         everything=everything,
@@ -160,6 +209,14 @@ def _private_key(dbsession: Session, name: str, segments: Sequence[str]) -> Key:
     return Key(name, tuple(map(query.field_at, fields)), top, vr)
 
 
+def _named(key: Key, written: Sequence[str]) -> Iterator[tuple[str, frozenset[str]]]:
+    """Give what a condition adds to the scope, when it names UIDs of a level."""
+    name = _OF_SCOPE.get(key.fields[0].path) if len(key.fields) == 1 else None
+    values = [value for one in written for value in _values(key, one)] if name else []
+    if name and all(value and value.isprintable() and not _has_wildcards(value) for value in values):
+        yield name, frozenset(values)
+
+
 def _expression(dbsession: Session, key: Key, written: Sequence[str], empty: bool) -> index.Expression | None:
     """Make the condition of one attribute, any of the values written; None for one that everything matches."""
     values = [value for one in written for value in _values(key, one)]
@@ -227,23 +284,10 @@ def _with_class(dbsession: Session, values: Sequence[str], empty: bool) -> index
 def _any_of(dbsession: Session, key: Key, values: Sequence[str], empty: bool) -> index.Expression:
     exact = tuple(value for value in values if key.vr == "UI" and not _has_wildcards(value))
     nodes = [_node(field, value, empty) for value in values if value not in exact for field in key.fields]
-    found = [_one_of(dbsession, field.path, exact) for field in key.fields] if exact else []
+    found: list[index.Expression] = [index.OneOf(field.path, exact) for field in key.fields] if exact else []
     if nodes:
         found.append(search.compile_query(dbsession, query.any_of(nodes)))
     return found[0] if len(found) == 1 else index.Or(tuple(found))
-
-
-def _one_of(dbsession: Session, path: str, uids: tuple[str, ...]) -> index.Expression:
-    """Say that a UID is one of these; those of images, series and studies are columns of their rows."""
-    within = dialect_of(dbsession).within
-    match path:
-        case attributes.SOP_UID:
-            return index.OfImages(sa.select(Image.header_key).where(Image.header_key.is_not(None), within(Image.sop_instance_uid, uids)))
-        case attributes.SERIES_UID:
-            return index.OfSeries(sa.select(Series.id).where(within(Series.series_instance_uid, uids)))
-        case attributes.STUDY_UID:
-            return index.OfSeries(sa.select(Series.id).join(Study, Study.id == Series.study_key).where(within(Study.study_instance_uid, uids)))
-    return index.OneOf(path, uids)
 
 
 def _has_wildcards(value: str) -> bool:

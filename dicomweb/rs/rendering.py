@@ -72,6 +72,8 @@ def _rendered(request: Any, numbers: list[int], look: Look) -> Response:
     if etag in request.if_none_match:
         return unchanged(etag, FOR_EVER)
     require_image(found)
+    if max(numbers) > found.facts.frames:
+        raise Refused(404, f"This instance has {found.facts.frames:,} frames.")
     renderer: Renderer = request.registry["renderer"]
     try:
         first = renderer.render(found.frame(numbers[0]), look)
@@ -183,14 +185,14 @@ def _all_pictures(
 
 
 def retrieve_rendered_mpr(request: Any) -> Response:
-    """Answer ``renderedmpr`` of a series: an orthogonal slice through its volume."""
+    """Answer ``renderedmpr`` of a study, a series or an instance (PS3.18 B.33 and B.34): an orthogonal slice through its volume."""
     here, parameters = request.matchdict, request.GET
     look = read_look(parameters)
     plane, mirrored = _orientation(parameters)
     position = _position(parameters, plane)
     offer = choose(request, [Offer(JPEG), Offer(PNG)])
     look = look._replace(kind=_KINDS[offer.part_type])
-    place = instances.locate(request.dbsession, here["study"], here["series"])
+    place = instances.locate(request.dbsession, here["study"], here.get("series"), here.get("instance"))
     if place is None:
         raise nothing_here()
     etag = etag_of(place.fingerprint(), "mpr", DRAWN, repr(look), plane, str(mirrored), str(position), str(offer))
@@ -254,9 +256,9 @@ def _orientation(parameters: Mapping[str, str]) -> tuple[str, bool]:
 
 
 def _position(parameters: Mapping[str, str], plane: str) -> float | None:
-    for refused in ("viewpointposition", "viewpointup", "swivelrange", "volumetriccurvepoint", "animationstepsize", "renderedvolumetricmetadata", "mprslab"):
+    for refused in ("viewpointposition", "viewpointup", "swivelrange", "volumetriccurvepoint", "animationstepsize", "animationrate", "renderedvolumetricmetadata", "mprslab", "volumeinputreference", "match"):
         if refused in parameters:
-            raise Refused(400, f"{refused} is not done here; slices lie along the axes of the patient and are one voxel thick.")
+            raise Refused(400, f"{refused} is not done here; slices lie along the axes of the patient, are one voxel thick and of all images.")
     if "viewpointlookat" in parameters:
         point = _numbers("viewpointlookat", parameters["viewpointlookat"], (3,))
         return point[_AXES[plane]]
@@ -345,6 +347,8 @@ def _transaction(name: str, path: str, view: Any, sentence: str, parameters: tup
 TRANSACTIONS = (
     _transaction("retrieve_rendered_study", _STUDY + "/rendered", retrieve_rendered_several, "Retrieve a picture from the middle of a study, or all."),
     _transaction("retrieve_rendered_series", _SERIES + "/rendered", retrieve_rendered_several, "Retrieve a picture from the middle of a series, all, or a slice.", (*_LOOK, *_CUT)),
+    _transaction("retrieve_rendered_mpr_of_study", _STUDY + "/renderedmpr", retrieve_rendered_mpr, "Retrieve an orthogonal slice through the one volume of a study.", (*_LOOK, *_CUT)),
+    _transaction("retrieve_rendered_mpr_of_instance", _INSTANCE + "/renderedmpr", retrieve_rendered_mpr, "Retrieve an orthogonal slice through the volume of frames.", (*_LOOK, *_CUT)),
     _transaction("retrieve_rendered_mpr", _SERIES + "/renderedmpr", retrieve_rendered_mpr, "Retrieve an orthogonal slice through the volume of a series.", (*_LOOK, *_CUT)),
     _transaction("retrieve_rendered_instance", _INSTANCE + "/rendered", retrieve_rendered_instance, "Retrieve a picture of an instance."),
     _transaction("retrieve_rendered_frames", _INSTANCE + "/frames/{frames}/rendered", retrieve_rendered_instance, "Retrieve pictures of frames."),

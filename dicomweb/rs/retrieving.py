@@ -31,6 +31,7 @@ FOR_EVER = "private, max-age=604800, immutable"
 ASK_AGAIN = "private, no-cache"
 MOST_FRAMES = 10_000
 _FRAME = re.compile(r"[0-9]{1,9}")
+_RANGE = re.compile(r"bytes=([0-9]{1,15}-[0-9]{0,15}|-[0-9]{1,15})", re.ASCII)
 _BULK = re.compile(r"[0-9A-F]{8}(/[0-9]{1,6}/[0-9A-F]{8}){0,40}")
 _PIXELS = ("7FE00008", "7FE00009", "7FE00010")
 _STATUS = {"busy": 503, "missing": 410, "too-large": 413, "no-frame": 404, "no-region": 400, "no-slice": 400}
@@ -123,7 +124,7 @@ def _instance_pieces(renderer: Renderer, file: FileRange, stored: str, syntax: s
     if syntax == stored:
         return file.stream(), file.length
     frame = Frame(file.path, file.offset, file.length)
-    return renderer.transcode(frame), renderer.transcoded_length(frame)
+    return renderer.transcode(frame)
 
 
 def _several(request: Any, place: instances.Place, offer: Offer) -> Response:
@@ -133,10 +134,16 @@ def _several(request: Any, place: instances.Place, offer: Offer) -> Response:
     storage: Storage = request.registry["storage"]
     if offer.media_type == ZIP:
         node = _node(request.matchdict)
-        response = Response(app_iter=Stream(request, lambda dbsession: search.export_images(dbsession, node, storage)), content_type=ZIP, charset=None)
+        made = Stream(request, lambda dbsession: search.export_images(dbsession, node, storage, without=instances.shadowed_keys(dbsession)))
+        response = Response(app_iter=made, content_type=ZIP, charset=None)
         response.headers["Content-Disposition"] = 'attachment; filename="dicom.zip"'
         # It holds what was found while it was made, and when.
         return cached(response, None, ASK_AGAIN)
+    if offer.parameters["transfer-syntax"] not in ("*", EXPLICIT_LITTLE):
+        # Whether all are stored so has to be known before the first one is sent.
+        for block in instances.read(request.dbsession, place):
+            for facts in frames.read_facts(request.dbsession, [one.header_key for one in block]).values():
+                _syntax_for(offer, facts.syntax)
     boundary = multipart.boundary_of(etag)
     base, renderer = uris.service_url(request), request.registry["renderer"]
 
@@ -182,17 +189,22 @@ def retrieve_frames(request: Any) -> Response:
     found = frames.find_instance(request)
     if not frames.has_frames(found, found.facts):
         raise Refused(404, "This instance has no frames: it is no image.")
-    if max(numbers) > found.facts.frames:
-        raise Refused(404, f"This instance has {found.facts.frames:,} frames.")
-    return _frames(request, found, numbers)
+    if frames.is_video(found.facts.syntax):
+        raise NotAcceptable("This instance is a video, whose frames are not stored one by one; its pixeldata is the whole of it.")
+    if max(numbers) > max(1, found.facts.frames):
+        raise Refused(404, f"This instance has {max(1, found.facts.frames):,} frames.")
+    return _frames(request, found, numbers, max(numbers))
 
 
 def retrieve_pixel_data(request: Any) -> Response:
-    """Answer ``pixeldata`` of an instance: all its frames."""
+    """Answer ``pixeldata`` of an instance: all its frames, or the stream of a video."""
     found = frames.find_instance(request)
     if not frames.has_frames(found, found.facts):
         raise Refused(404, "This instance has no pixel data: it is no image.")
-    return _frames(request, found, range(1, max(1, found.facts.frames) + 1))
+    if frames.is_video(found.facts.syntax):
+        return _video(request, found)
+    count = max(1, found.facts.frames)
+    return _frames(request, found, range(1, count + 1), count)
 
 
 def frame_numbers(text: str) -> list[int]:
@@ -205,39 +217,36 @@ def frame_numbers(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _frames(request: Any, found: Found, numbers: Sequence[int]) -> Response:
+def _frames(request: Any, found: Found, numbers: Sequence[int], last: int) -> Response:
+    """Answer frames, of which ``last`` is the highest number."""
     renderer: Renderer = request.registry["renderer"]
-    stored = found.facts.syntax
-    offer = _frame_offer(request, found, single=len(numbers) == 1)
-    as_stored = offer.parameters["transfer-syntax"] != EXPLICIT_LITTLE or frames.is_plain(found.facts)
+    facts, stored = found.facts, frames.Stored(found, renderer)
+    if last > stored.count:
+        raise Refused(404, "This frame is not in the pixel data, which is shorter than the header says.")
+    single = len(numbers) == 1
+    offer = _frame_offer(request, found, single=single)
     first = None
-    try:
-        if as_stored:
-            first = frames.read_stored(found, numbers[0], renderer)
-            if _any_syntax(request) and stored != EXPLICIT_LITTLE and not frames.agrees(first, found.facts):
-                # What is coded is not what the header says, and clients go by the header.
-                offer = _frame_offer(request, found, single=len(numbers) == 1, disagrees=True)
-                as_stored = offer.parameters["transfer-syntax"] != EXPLICIT_LITTLE
-                first = first if as_stored else None
-        if first is None:
-            first = renderer.decode(found.frame(numbers[0])).data
-    except IndexError:
-        raise Refused(404, "This frame is not in the pixel data, which is shorter than the header says.") from None
-    except CannotRender as error:
-        raise cannot(error) from None
-    except BytesMissing as error:
-        raise frames.missing(error) from None
+    if offer.parameters["transfer-syntax"] != EXPLICIT_LITTLE and facts.syntax in frames.JPEG_2000 and _any_syntax(request):
+        first = _begun(stored.read, numbers[0])
+        if not frames.agrees(first, facts):
+            # What is coded is not what the header says, and clients go by the header.
+            offer = _frame_offer(request, found, single=single, disagrees=True)
+            first = first if offer.parameters["transfer-syntax"] != EXPLICIT_LITTLE else None
     syntax, media_type = offer.parameters["transfer-syntax"], offer.part_type
-    etag = etag_of(found.sha256, "frames", str(offer), ",".join(map(str, numbers)), uris.service_url(request) if len(numbers) > 1 else "")
+    # Of many frames that follow one another the numbers are not written out.
+    etag = etag_of(found.sha256, "frames", str(offer), repr(numbers), "" if single else uris.service_url(request))
     if etag in request.if_none_match:
         return unchanged(etag, FOR_EVER)
+    as_stored = syntax != EXPLICIT_LITTLE or (frames.is_plain(facts) and found.frame_table is None)
+    read = stored.read if as_stored else lambda number: renderer.decode(found.frame(number)).data
+    first = first if first is not None else _begun(read, numbers[0])
     if offer.media_type != MULTIPART:
         response = Response(body=first)
         response.headers["Content-Type"] = multipart.part_type(media_type, syntax)
         return cached(response, etag, FOR_EVER)
     boundary = multipart.boundary_of(etag)
     content_type = multipart.part_type(media_type, syntax)
-    if len(numbers) == 1:
+    if single:
         part = multipart.Part(content_type, ())
         response = Response(body=b"".join((multipart.head(part, boundary, True), first, multipart.end(boundary))))
     else:
@@ -245,16 +254,33 @@ def _frames(request: Any, found: Found, numbers: Sequence[int]) -> Response:
 
         def parts() -> Iterator[multipart.Part]:
             for at, number in enumerate(numbers):
-                data = first if at == 0 else _one_frame(found, number, renderer, as_stored)
-                yield multipart.Part(content_type, (data,), f"{location}/{number}")
+                yield multipart.Part(content_type, (first if at == 0 else read(number),), f"{location}/{number}")
 
         response = Response(app_iter=multipart.written(parts(), boundary))
     response.headers["Content-Type"] = multipart.content_type(media_type, boundary, syntax)
     return cached(response, etag, FOR_EVER)
 
 
-def _one_frame(found: Found, number: int, renderer: Renderer, as_stored: bool) -> bytes:
-    return frames.read_stored(found, number, renderer) if as_stored else renderer.decode(found.frame(number)).data
+def _begun(read: Callable[[int], bytes], number: int) -> bytes:
+    """Read the first frame of an answer, while it can still be said that this is not possible. Raises Refused."""
+    try:
+        return read(number)
+    except IndexError:
+        raise Refused(404, "This frame is not in the pixel data, which is shorter than the header says.") from None
+    except CannotRender as error:
+        raise cannot(error) from None
+    except BytesMissing as error:
+        raise frames.missing(error) from None
+
+
+def _video(request: Any, found: Found) -> Response:
+    """Answer the stream of a video, in which players may ask for ranges."""
+    syntax = found.facts.syntax
+    media_types = (*MEDIA_TYPES[syntax], OCTETS)
+    multiparts = [Offer(MULTIPART, {"type": media_type, "transfer-syntax": syntax}) for media_type in media_types]
+    offer = choose(request, [*multiparts, *(Offer(media_type, {"transfer-syntax": syntax}) for media_type in media_types)])
+    length, read = frames.video_of(found)
+    return _one_value(request, etag_of(found.sha256, "video", str(offer)), offer, _Body(length, read), length, multipart.part_type(offer.part_type, syntax))
 
 
 def _frames_url(request: Any) -> str:
@@ -274,13 +300,11 @@ def _frame_offer(request: Any, found: Found, *, single: bool, disagrees: bool = 
     # Big endian is no transfer syntax of the web (PS3.18 8.7.3.5.2), and deflated pixels have no place in the file.
     if facts.syntax in MEDIA_TYPES and found.frame_table is not None:
         stored = [(media_type, facts.syntax) for media_type in (OCTETS, *MEDIA_TYPES[facts.syntax])]
-    if frames.is_video(facts.syntax):
-        plain = []
     if not _any_syntax(request):
         # Where image/* is asked for without a transfer syntax, what is stored is what there is.
         made = [*plain, *stored]
     elif disagrees or not frames.passes(facts):
-        made = [*plain, *(pair for pair in stored if _names(request, pair[1]))] if plain else stored
+        made = [*plain, *(pair for pair in stored if _names(request, pair[1]))]
     else:
         made = [*stored, *plain]
     offers = [Offer(MULTIPART, {"type": media_type, "transfer-syntax": syntax}) for media_type, syntax in made]
@@ -314,21 +338,53 @@ def retrieve_bulkdata(request: Any) -> Response:
             read = lambda at, size: value[at : at + size]  # noqa: E731
     except CannotRender as error:
         raise Refused(404, str(error)) if error.code == "no-value" else cannot(error) from None
-    body = _Body(length, read)
+    return _one_value(request, etag, offer, _Body(length, read), length, OCTETS)
+
+
+def _one_value(request: Any, etag: str, offer: Offer, body: _Body, length: int, content_type: str) -> Response:
+    """Answer one value, or the range of it that is asked for."""
+    span = _span(request, length)
     if offer.media_type == MULTIPART:
-        boundary = multipart.boundary_of(etag)
-        part = multipart.Part(OCTETS, body)
-        response = Response(app_iter=begun(multipart.written([part], boundary)))
-        response.headers["Content-Type"] = multipart.content_type(OCTETS, boundary)
-        response.content_length = length + len(multipart.head(part, boundary, True)) + len(multipart.end(boundary))
-        if etag in request.if_none_match:
-            return unchanged(etag, FOR_EVER)
-    else:
-        response = Response(app_iter=body, conditional_response=True)
-        response.headers["Content-Type"] = OCTETS
-        response.content_length = length
-        response.accept_ranges = "bytes"
+        # Whoever is not sure that he has the same value (If-Range) is given all of it.
+        return _one_part(request, etag, offer, body, length, None if "If-Range" in request.headers else span, content_type)
+    response = Response(app_iter=body, conditional_response=True)
+    response.headers["Content-Type"] = content_type
+    response.content_length = length
+    response.accept_ranges = "bytes"
     return cached(response, etag, FOR_EVER)
+
+
+def _span(request: Any, length: int) -> Any:
+    """Read which bytes are asked for, None for all: what is no range is passed over (RFC 9110 14.2). Raises Refused."""
+    if not _RANGE.fullmatch(request.headers.get("Range", "")):
+        # WebOb, which sees to ranges, fails where they are not written as it expects.
+        request.environ.pop("HTTP_RANGE", None)
+        return None
+    asked = request.range
+    span = asked and asked.content_range(length)
+    if asked and span is None:
+        raise Refused(416, f"The value has {length:,} bytes.", {"Content-Range": f"bytes */{length}"})
+    return span
+
+
+def _one_part(request: Any, etag: str, offer: Offer, body: _Body, length: int, span: Any, content_type: str) -> Response:
+    """Answer a value, or a range of it, as the one part of a message.
+
+    The range is one of the value and not of the message (PS3.18 2016b 6.5.5.2.1), which is what clients mean by it.
+    """
+    if span is None and etag in request.if_none_match:
+        return unchanged(etag, FOR_EVER)
+    boundary = multipart.boundary_of(etag)
+    part = multipart.Part(content_type, body if span is None else body.app_iter_range(span.start, span.stop))
+    response = Response(app_iter=begun(multipart.written([part], boundary)))
+    response.headers["Content-Type"] = multipart.content_type(offer.part_type, boundary, offer.parameters.get("transfer-syntax", ""))
+    response.content_length = (length if span is None else span.stop - span.start) + len(multipart.head(part, boundary, True)) + len(multipart.end(boundary))
+    if span is None:
+        return cached(response, etag, FOR_EVER)
+    response.status_int = 206
+    response.headers["Content-Range"] = str(span)
+    # Caches would take its length for that of the range.
+    return cached(response, None, "no-store")
 
 
 class _Body:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
@@ -17,22 +18,40 @@ from pyramid.response import Response
 from sqlalchemy.orm import Session
 
 from dicomweb import index, search
+from dicomweb.db import among, fetch
 from dicomweb.headers.dictionary import CREATOR_CHARACTERS, ESCAPED
-from dicomweb.index.dialect import dialect_of
 from dicomweb.models import GroupSeries, Image, Series, Study
 from dicomweb.rs import attributes, uris, xml
 from dicomweb.rs.errors import Refused
 from dicomweb.rs.instances import shadowed_keys
 from dicomweb.rs.listing import read_rows
-from dicomweb.rs.matching import MOST_RESULTS, Key, Question, read_question
+from dicomweb.rs.matching import MOST_RESULTS, Key, Question, Scope, read_question
 from dicomweb.rs.negotiation import MULTIPART, Offer, choose
-from dicomweb.rs.quality import studies_of_several_patients
-from dicomweb.rs.selections import Selection, Whole, select
+from dicomweb.rs.quality import studies_of_several_patients, values_of_studies
+from dicomweb.rs.selections import Whole, select
 from dicomweb.rs.transactions import Parameter, Transaction
 from dicomweb.security import Permission
 
 JSON = "application/dicom+json"
 OFFERS = (Offer(JSON), Offer("application/json"), Offer(MULTIPART, {"type": "application/dicom+xml"}))
+_OF_IDENTITY = (Study.id.label("study_id"), Study.study_instance_uid, Series.id.label("series_id"), Series.series_instance_uid)
+# Made once: to put a statement together takes longer than to answer it.
+_IDENTITIES: dict[str, Any] = {
+    "study": sa.select(Study.id, Study.study_instance_uid).where(among(Study.id, "ids")),
+    "series": sa.select(*_OF_IDENTITY).join(Study, Study.id == Series.study_key).where(among(Series.id, "ids")),
+    "image": sa.select(Image.header_key, Image.sop_instance_uid, *_OF_IDENTITY)
+    .join(Series, Series.id == Image.series_id)
+    .join(Study, Study.id == Series.study_key)
+    .where(among(Image.header_key, "ids")),
+}
+_HELD = (
+    sa.select(Series.study_key, Series.id, Series.modality, sa.func.sum(GroupSeries.images))
+    .join(GroupSeries, GroupSeries.series_id == Series.id)
+    .where(Series.series_instance_uid != "")
+    .group_by(Series.study_key, Series.id, Series.modality)
+)
+_HELD_OF_STUDIES, _HELD_OF_SERIES = _HELD.where(among(Series.study_key, "ids")), _HELD.where(among(Series.id, "ids"))
+_SHADOWED = sa.select(Image.series_id, sa.func.count()).where(among(Image.header_key, "keys")).group_by(Image.series_id)
 _MARKED = b'"BulkDataURI":' + orjson.dumps(index.MARK)[:-1]
 _PARENTS = {"study": (), "series": ("study",), "image": ("study", "series")}
 
@@ -90,15 +109,16 @@ def find_rows(
     """
     question = read_question(dbsession, parameters)
     shadowed = shadowed_keys(dbsession)
-    selected = select(dbsession, question.expression, study_uid, series_uid, shadowed)
+    selected = select(dbsession, question, level, study_uid, series_uid, shadowed)
     # One more than is wanted tells whether more follow.
-    ids = selected.ids(level, question.limit + 1, question.offset) if question.limit else []
-    rows = _rows(dbsession, selected, level, levels, ids[: question.limit], question, base, shadowed)
+    found = selected.page(level, question.limit + 1, question.offset) if question.limit else {}
+    page = dict(islice(found.items(), question.limit))
+    rows = _rows(dbsession, page, level, levels, question, base, shadowed, in_rows=isinstance(selected, Whole))
     warnings = list(question.warnings)
-    if len(ids) > question.limit:
+    if len(found) > question.limit:
         remaining = selected.count(level) - question.offset - question.limit
         warnings.append(f"There are {remaining} additional results that can be requested")
-    if level == "study" and (mixed := len(studies_of_several_patients(dbsession, ids[: question.limit]))):
+    if level == "study" and (mixed := len(studies_of_several_patients(dbsession, page))):
         warnings.append(f"{mixed} of these studies {'has' if mixed == 1 else 'have'} images of several patients; the first of them is told")
     return rows, warnings
 
@@ -114,26 +134,32 @@ def _response(offer: Offer, rows: Sequence[bytes]) -> Response:
 
 def _rows(
     dbsession: Session,
-    selected: Selection,
+    firsts: Mapping[int, int],
     level: str,
     levels: Sequence[str],
-    ids: Sequence[int],
     question: Question,
     base: str,
     shadowed: Collection[int],
+    *,
+    in_rows: bool,
 ) -> list[bytes]:
-    """Make the DICOM JSON objects of rows, in their order; what was removed meanwhile is left out."""
-    if not ids:
+    """Make the DICOM JSON objects of rows, in their order; what was removed meanwhile is left out.
+
+    firsts: id of the image, series or study -> header key of the image that says its attributes. in_rows: the rows of studies and series may say them.
+    """
+    if not firsts:
         return []
-    identities = _identities(dbsession, level, ids)
-    firsts = {key: key for key in ids} if level == "image" else selected.firsts(level, ids)
-    known = [id_ for id_ in ids if id_ in identities and id_ in firsts]
+    identities = _identities(dbsession, level, firsts)
+    known = [id_ for id_ in firsts if id_ in identities]
     wanted = {id_: firsts[id_] for id_ in known}
     if question.everything and level == "image":
         values = _read_all(dbsession, wanted.values(), levels)
     else:
-        values = _read_some(dbsession, wanted, level, levels, question, in_rows=level != "image" and isinstance(selected, Whole))
+        # Rows serve long lists; where UIDs are named, there are few, and what the first image says is read from it.
+        values = _read_some(dbsession, wanted, level, levels, question, in_rows=in_rows and level != "image" and question.scope == Scope())
     counts = _Counts(dbsession, levels, [identities[id_] for id_ in known], shadowed)
+    asked_for_classes = any(key.top == attributes.SOP_CLASSES for key in question.included)
+    classes = values_of_studies(dbsession, {identity.study_id for identity in identities.values()}, attributes.SOP_CLASS) if asked_for_classes else None
     rows = []
     for id_ in known:
         elements = values.get(firsts[id_])
@@ -144,6 +170,8 @@ def _rows(
             # The bulk data of one image is none of the study or series.
             elements = {tag: element for tag, element in elements.items() if _MARKED not in element}
         _add_computed(elements, identity, levels, counts, base)
+        if classes is not None:
+            elements[attributes.SOP_CLASSES] = _texts("UI", sorted(classes.get(identity.study_id, ())))
         row = b"{" + b",".join(b'"%s":%s' % (tag.encode(), elements[tag]) for tag in sorted(elements)) + b"}"
         if _MARKED in row and identity.series_uid is not None and identity.sop_uid is not None:
             prefix = uris.bulk_prefix(base, identity.study_uid, identity.series_uid, identity.sop_uid)
@@ -152,25 +180,13 @@ def _rows(
     return rows
 
 
-def _identities(dbsession: Session, level: str, ids: Sequence[int]) -> dict[int, Identity]:
-    within = dialect_of(dbsession).within
+def _identities(dbsession: Session, level: str, ids: Collection[int]) -> dict[int, Identity]:
+    rows = fetch(dbsession, _IDENTITIES[level], ids=ids)
     if level == "study":
-        studies = sa.select(Study.id, Study.study_instance_uid).where(within(Study.id, ids))
-        return {row.id: Identity(row.id, row.study_instance_uid) for row in dbsession.execute(studies)}
-    columns = (Study.id.label("study_id"), Study.study_instance_uid, Series.id.label("series_id"), Series.series_instance_uid)
+        return {row[0]: Identity(*row) for row in rows}
     if level == "series":
-        series = sa.select(*columns).join(Study, Study.id == Series.study_key).where(within(Series.id, ids))
-        return {row.series_id: Identity(row.study_id, row.study_instance_uid, row.series_id, row.series_instance_uid) for row in dbsession.execute(series)}
-    images = (
-        sa.select(Image.header_key, Image.sop_instance_uid, *columns)
-        .join(Series, Series.id == Image.series_id)
-        .join(Study, Study.id == Series.study_key)
-        .where(within(Image.header_key, ids))
-    )
-    return {
-        row.header_key: Identity(row.study_id, row.study_instance_uid, row.series_id, row.series_instance_uid, row.sop_instance_uid)
-        for row in dbsession.execute(images)
-    }
+        return {row.series_id: Identity(*row) for row in rows}
+    return {key: Identity(study_id, study_uid, id_, uid, sop_uid) for key, sop_uid, study_id, study_uid, id_, uid in rows}
 
 
 def _read_some(
@@ -259,19 +275,12 @@ class _Counts:
         self.modalities: dict[int, set[str]] = defaultdict(set)
         if levels[0] == "image":
             return
-        within = dialect_of(dbsession).within
         if levels[0] == "study":
-            which = within(Series.study_key, list({identity.study_id for identity in identities}))
+            held = fetch(dbsession, _HELD_OF_STUDIES, ids={identity.study_id for identity in identities})
         else:
-            which = within(Series.id, list({identity.series_id for identity in identities}))
+            held = fetch(dbsession, _HELD_OF_SERIES, ids={identity.series_id for identity in identities})
         shadowed = self._shadowed(dbsession, hidden)
-        held = (
-            sa.select(Series.study_key, Series.id, Series.modality, sa.func.sum(GroupSeries.images))
-            .join(GroupSeries, GroupSeries.series_id == Series.id)
-            .where(which, Series.series_instance_uid != "")
-            .group_by(Series.study_key, Series.id, Series.modality)
-        )
-        for study_id, series_id, modality, images in dbsession.execute(held):
+        for study_id, series_id, modality, images in held:
             count = int(images) - shadowed.get(series_id, 0)
             self.series[study_id] += 1
             self.instances[study_id] += count
@@ -283,8 +292,7 @@ class _Counts:
     def _shadowed(dbsession: Session, keys: Collection[int]) -> Mapping[int, int]:
         if not keys:
             return {}
-        hidden = sa.select(Image.series_id, sa.func.count()).where(dialect_of(dbsession).within(Image.header_key, keys)).group_by(Image.series_id)
-        return {series_id: count for series_id, count in dbsession.execute(hidden) if series_id is not None}
+        return {series_id: count for series_id, count in fetch(dbsession, _SHADOWED, keys=keys) if series_id is not None}
 
 
 def _add_computed(elements: Elements, identity: Identity, levels: Sequence[str], counts: _Counts, base: str) -> None:

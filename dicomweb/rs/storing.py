@@ -288,7 +288,7 @@ def _answer(request: Any, study: str | None, results: Sequence[Result | None], f
     body = xml.document(answer) if media_type == xml.MEDIA_TYPE else orjson.dumps(answer)
     response = Response(body, status=status, content_type=media_type, charset=None)
     if under_way:
-        response.headers["Warning"] = f'299 {request.host} "The import goes on; what is not told of here is not stored yet."'
+        response.headers["Warning"] = f'299 {base}: "The import goes on; what is not told of here is not stored yet."'
     return response
 
 
@@ -313,7 +313,7 @@ def _sequence(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 _TAKES = ('multipart/related; type="application/dicom"', "application/dicom")
-_STATUSES = (202, 400, 406, 409, 413, 415)
+_STATUSES = (202, 400, 406, 409, 413, 415, 507)
 TRANSACTIONS = (
     Transaction(
         "store_instances",

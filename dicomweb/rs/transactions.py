@@ -20,8 +20,8 @@ class Transaction(NamedTuple):
     """One transaction.
 
     name: the Standard's, in snake case: ``search_for_studies``. path: below the prefix, ``/studies/{study}``. view: a function of
-    the request. sentence: what it does. answers: the media types it gives. statuses: beside 200 and those that all have (401, 403,
-    404, 405, 503). takes: the media types of the body.
+    the request. sentence: what it does. answers: the media types it gives. statuses: beside 200 and those that all have (400, 401, 403,
+    404, 429, 503). takes: the media types of the body.
     """
 
     name: str

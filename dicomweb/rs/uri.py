@@ -65,7 +65,7 @@ def _file(request: Any, found: Found) -> Response:
     else:
         frame = Frame(found.file.path, found.file.offset, found.file.length)
         try:
-            pieces, length = renderer.transcode(frame), renderer.transcoded_length(frame)
+            pieces, length = renderer.transcode(frame)
         except CannotRender as error:
             raise cannot(error) from None
     response = Response(app_iter=begun(pieces))

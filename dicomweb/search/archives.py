@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from typing import IO, Any
 
@@ -36,15 +36,21 @@ def export_images(
     node: query.Node,
     storage: Storage,
     *,
+    without: Collection[int] = (),
     on_images: Callable[[int], None] | None = None,
     now: datetime | None = None,
 ) -> Iterator[bytes]:
     """Give a ZIP file of all images that a query finds, in pieces; on_images: called with the number of images so far.
 
+    without: header keys of images that are left out all the same.
+
     An image whose bytes are missing is named in the manifest with the reason, and left out. Raises SearchError at once;
     BytesMissing when a file goes away while it is sent.
     """
     expression = compile_query(dbsession, node)
+    if without:
+        named = sa.select(Image.header_key).where(Image.header_key.is_not(None), dialect_of(dbsession).within(Image.header_key, without))
+        expression = index.And((expression, index.Not(index.OfImages(named))))
     return _pieces(dbsession, expression, storage, on_images, now or datetime.now(UTC))
 
 

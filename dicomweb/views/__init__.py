@@ -89,4 +89,5 @@ def includeme(config: Any) -> None:
     config.add_jinja2_search_path(str(TEMPLATES))
     config.add_subscriber(add_globals, "pyramid.events.BeforeRender")
     config.add_static_view("static", "dicomweb:static", cache_max_age=STATIC_SECONDS)
+    config.include("dicomweb.views.ohif")
     config.scan("dicomweb.views")

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from pyramid.view import view_config
 
-from dicomweb import asking, batches, jobs
+from dicomweb import asking, batches, jobs, ohif
 from dicomweb.asking import Mistake
 from dicomweb.listing import Page, take_page
 from dicomweb.models import BATCH_STATUS, Batch, Image, Outcome
@@ -52,6 +52,11 @@ def batch_status(context: BatchResource, request: Any) -> dict[str, Any]:
         "search_address": search_address(f"batch:{batch.id}"),
         "series_addresses": {
             row.series.id: search_address(f"batch:{batch.id}", SeriesInstanceUID=row.series.series_instance_uid) for row in series
+        },
+        "ohif_addresses": {
+            row.series.id: address
+            for row in series
+            if (address := ohif.viewer_address(row.series.study.study_instance_uid, row.series.series_instance_uid))
         },
         "page": images,
         "failed_jobs": jobs.failed_of_batch(dbsession, batch.id, FAILED_JOBS_SHOWN),

@@ -13,7 +13,7 @@ from pyramid.httpexceptions import HTTPNotFound
 from pyramid.response import Response
 from pyramid.view import view_config
 
-from dicomweb import asking, imports, index
+from dicomweb import asking, imports, index, ohif
 from dicomweb.asking import Mistake
 from dicomweb.models import IMAGE_STATUS, Image, Outcome
 from dicomweb.pixels import CannotRender, Frame
@@ -74,6 +74,7 @@ def show_image(context: ImageResource, request: Any) -> Any:
         ],
         "known_labels": list_labels(dbsession),
         "addresses": _neighbours(image),
+        "ohif_address": _ohif_address(image) if _has_pixels(header) else "",
     }
 
 
@@ -93,6 +94,14 @@ def _neighbours(image: Image) -> dict[str, str]:
         "study": search_address(StudyInstanceUID=study.study_instance_uid),
         "series": search_address(SeriesInstanceUID=image.series.series_instance_uid),
     }
+
+
+def _ohif_address(image: Image) -> str:
+    """Give the address at which OHIF shows the series of an image, this image first; empty where it cannot."""
+    series = image.series
+    if series is None or not image.sop_instance_uid:
+        return ""
+    return ohif.viewer_address(series.study.study_instance_uid, series.series_instance_uid, image.sop_instance_uid)
 
 
 @view_config(context=ImageResource, name="label", request_method="POST", permission=Permission.LABEL_CHANGE)

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from pyramid.view import view_config
 
-from dicomweb import asking, query, search
+from dicomweb import asking, ohif, query, search
 from dicomweb.asking import Mistake, Question
 from dicomweb.exports import KINDS
 from dicomweb.models import Image, SavedSearch
@@ -32,6 +32,8 @@ MOST_LOOSER = 8
 USUAL_FACETS = "Modality,Manufacturer,BodyPartExamined,StudyDate,SliceThickness,PatientSex"
 # What narrows a search to one row of a level.
 _UIDS = {"series": "SeriesInstanceUID", "study": "StudyInstanceUID"}
+# What a viewer is told of a row.
+_UIDS_OF_VIEWER = {"series": ("StudyInstanceUID", "SeriesInstanceUID"), "study": ("StudyInstanceUID",)}
 _ID = re.compile(r"[1-9][0-9]{0,17}")
 _PARTS = ("q", "level", "columns", "sort", "facets", "more", "after")
 
@@ -142,6 +144,7 @@ def show_search(context: SearchResource, request: Any) -> dict[str, Any]:
         "result": None,
         "sentence": "",
         "console": request.registry.settings["dicomweb"]["console.enabled"],
+        "ohif_list": ohif.URL if ohif.installed() else "",
         "message": message(request),
         **_shelves(request, place),
     }
@@ -157,14 +160,13 @@ def _result(request: Any, place: Place) -> dict[str, Any]:
     dbsession, began = request.dbsession, time.perf_counter()
     question = read_place(place)
     facets_fields = asking.read_fields(place["facets"], "facets") if place["facets"] else ()
-    uid = _UIDS.get(question.level)
-    names = [*question.column_names, *([uid] if uid else [])]
+    names = dict.fromkeys((*question.column_names, *_UIDS_OF_VIEWER.get(question.level, ())))
     with asking.mistakes("q", question.text):
         found = search.find(
             dbsession,
             question.node,
             level=question.level,
-            columns=names,
+            columns=list(names),
             sort=question.sort,
             size=ROWS_OF_A_PAGE,
             after=place["after"] or None,
@@ -305,6 +307,9 @@ def _row(place: Place, question: Question, row: search.Row) -> ShownRow:
         narrowed = asking.added(question.node, query.equals(query.resolve(uid), row.values[uid]))
         where = place.address(q=query.unparse(narrowed), level="image", columns="", sort="")
         links.insert(0, ("Images", f"The images of {question.level} {row.id}", where))
+    viewed = [row.values.get(name, "") for name in _UIDS_OF_VIEWER.get(question.level, ())]
+    if viewed and all(viewed) and (address := ohif.viewer_address(*viewed)):
+        links.append(("OHIF", f"Open {question.level} {row.id} in OHIF", address))
     cells = [row.values.get(name, "") for name in question.column_names]
     return ShownRow(row.id, links, row.batch, batch, cells, [shown_label(name) for name in row.labels])
 

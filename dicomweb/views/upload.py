@@ -77,7 +77,6 @@ def _importer(request: Any) -> Importer:
 @view_config(context=UploadsContainer, request_method="GET", renderer="upload.jinja2", permission=Permission.BATCH_UPLOAD)
 def show_upload_page(context: UploadsContainer, request: Any) -> dict[str, Any]:
     """Show the page on which files are chosen, for a new batch or for the one that ``?batch=`` names."""
-    imports.clear_uploads(_importer(request))
     return {**_page(request, _asked_batch(request, request.GET.get("batch", ""))), "message": message(request)}
 
 
@@ -152,7 +151,6 @@ def begin(context: UploadsContainer, request: Any) -> Response:
 
 def _begin(request: Any, name: str, batch: Batch | None) -> OpenUpload:
     importer, identity = _importer(request), request.identity
-    imports.clear_uploads(importer)
     try:
         return imports.begin_upload(
             importer.settings,

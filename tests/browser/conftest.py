@@ -51,8 +51,7 @@ def session(settings: Settings, engine: sa.Engine) -> Iterator[Session]:
     made = Session(app, settings, engine)
     made.begin_session()
     yield made
-    app.registry["renderer"].close()
-    app.registry["engine"].dispose()
+    api_data.close(app)
 
 
 @pytest.fixture

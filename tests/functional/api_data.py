@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import hashlib
 import json
@@ -155,27 +156,32 @@ def _nullable(schema: Any) -> Any:
 _apps: dict[frozenset[tuple[str, str]], Any] = {}
 
 
+def set_cheap_password(settings: Settings) -> None:
+    """Set the password so that it is quickly compared: the tests do not try passwords."""
+    set_password(settings, PASSWORD, argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+
+
 def make_app(settings: Settings, **more: str) -> Any:
     """Give the application over the settings of a test: made once, and moved to the database and folders of each test."""
     if not (settings.var / "password").exists():
-        # Cheap on purpose: the tests do not try passwords.
-        set_password(settings, PASSWORD, argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        set_cheap_password(settings)
     ini = {"database.url": settings.database_url, "broker.url": "redis+socket:///nowhere", **more}
     key = frozenset(more.items())
     if key not in _apps:
         _apps[key] = main({"here": str(settings.here)}, **ini)
+        # A child that decodes takes a second to start; it serves all tests.
+        atexit.register(_apps[key].registry["renderer"].close)
     elif (registry := _apps[key].registry).settings["dicomweb"].here != settings.here:
         with Configurator(settings={**ini, "dicomweb": Settings(ini, here=settings.here)}) as config:
-            for holder in ("dicomweb.db", "dicomweb.security", "dicomweb.resources", "dicomweb.rs.storing"):
+            for holder in ("dicomweb.db", "dicomweb.security", "dicomweb.resources", "dicomweb.rs.frames", "dicomweb.rs.storing"):
                 config.include(holder)
-        registry.update(config.registry)
+        registry.update({**config.registry, "renderer": registry["renderer"]})
         registry.settings.update(config.registry.settings)
     return _apps[key]
 
 
 def close(app: Any) -> None:
-    """End what an application started."""
-    app.registry["renderer"].close()
+    """Let go of the database of a test."""
     app.registry["engine"].dispose()
 
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from dicomweb import ohif
 from dicomweb.imports import Importer
 from dicomweb.settings import Settings
 from tests.functional import api_data
 from tests.functional.pages import Browser
+
+
+@pytest.fixture(autouse=True)
+def ohif_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where OHIF would be installed: nothing is there, whatever the checkout has."""
+    monkeypatch.setattr(ohif, "INSTALLED", tmp_path / "installed" / "ohif")
+    return ohif.INSTALLED
 
 
 @pytest.fixture
@@ -40,8 +49,7 @@ def stranger(settings: Settings, engine: sa.Engine) -> Iterator[Browser]:
     """A browser that has not given the password."""
     app = api_data.make_app(settings)
     yield Browser(app, settings, engine)
-    app.registry["renderer"].close()
-    app.registry["engine"].dispose()
+    api_data.close(app)
 
 
 @pytest.fixture

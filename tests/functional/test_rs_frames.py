@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from pydicom.encaps import generate_frames
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import pixel_array
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
@@ -22,12 +22,13 @@ from tests.functional.rs_data import (
     address,
     get,
     import_files,
+    once,
     parts,
     reads,
     report,
     sample,
-    statements,
 )
+from tests.statements import statements
 
 STORED = OCTETS + "; transfer-syntax=*"
 FILES = {
@@ -37,6 +38,7 @@ FILES = {
 
 
 class TestAsStored:
+    @once
     @pytest.mark.parametrize("name", FILES)
     def test_a_frame_is_sent_as_it_is_stored_by_one_read(
         self, api: Any, importer: Importer, tmp_path: Path, pydicom_files: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch, name: str
@@ -62,6 +64,7 @@ class TestAsStored:
         assert parts(answer)[0][1] == datasets[3].PixelData
         assert len([statement for statement in made if statement.startswith("SELECT")]) == 1
 
+    @once
     def test_media_types_of_images_name_the_stored_syntax(self, api: Any, importer: Importer, tmp_path: Path, pydicom_files: tuple[Path, ...]) -> None:
         (ds,) = import_files(importer, tmp_path / "in", sample(pydicom_files, "MR_small_RLE.dcm"))
         for media_type in ("image/dicom-rle", "image/x-dicom-rle"):
@@ -85,6 +88,7 @@ class TestAsStored:
         assert b"".join(content for _, content in every) == values.tobytes()
 
 
+@once
 class TestDecoded:
     @pytest.mark.parametrize(
         "name",
@@ -135,6 +139,7 @@ class TestDecoded:
         assert len(made) == 4
 
 
+@once
 class TestRefusals:
     @pytest.mark.parametrize("frames", ["0", "-1", "a", "1,,2", "1.5", "", "%00", "1,", ",".join(["1"] * 10_001), "9999999999"])
     def test_what_is_no_list_of_frames_is_an_error_of_the_client(self, api: Any, importer: Importer, tmp_path: Path, frames: str) -> None:
@@ -198,6 +203,7 @@ class TestBulkData:
             ((_, content),) = parts(get(api, "/" + url.split("/", 3)[3], OCTETS))
             assert content == expected[path]
 
+    @once
     def test_ranges_of_it_are_given(self, api: Any, importer: Importer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (ds,) = import_files(importer, tmp_path / "in", dicom_files.image_bytes("range"))
         with reads(monkeypatch) as made:
@@ -209,11 +215,13 @@ class TestBulkData:
         assert get(api, address(ds, "bulkdata", "7FE00010"), Range="bytes=600-").status_int == 416
         assert get(api, address(ds, "bulkdata", "7FE00010"), Range="nonsense").body == ds.PixelData
 
+    @once
     @pytest.mark.parametrize("path", ["00100010/0/00080018", "99999999", "7fe00010", "../../metadata", "", "7FE00010/0/7FE00010", "00081140", "PatientName", "%00"])
     def test_what_is_no_bulk_data_is_not_found(self, api: Any, importer: Importer, tmp_path: Path, path: str) -> None:
         (ds,) = import_files(importer, tmp_path / "in", dicom_files.image_bytes("none"))
         assert get(api, address(ds, "bulkdata", path)).status_int == 404
 
+    @once
     def test_of_big_endian_files_numbers_are_given_in_little_endian(self, api: Any, importer: Importer, tmp_path: Path) -> None:
         ds = dicom_files.image("big", RedPaletteColorLookupTableData=b"\0\1" * 1000)
         (ds,) = import_files(importer, tmp_path / "in", dicom_files.file_bytes(ds, ExplicitVRBigEndian))
@@ -257,3 +265,54 @@ def test_fragments_of_several_frames_are_found_by_their_offset_table(api: Any, i
             assert content == stored[number - 1]
     # The offset table, and the frame.
     assert len(made) == 4
+
+
+def encapsulated(seed: str, syntax: str, fragments: list[bytes], **keywords: Any) -> bytes:
+    ds = dicom_files.image(seed, PixelData=encapsulate(fragments), **keywords)
+    ds["PixelData"].VR = "OB"
+    ds["PixelData"].is_undefined_length = True
+    return dicom_files.file_bytes(ds, syntax)
+
+
+@once
+class TestWhatTheHeaderSaysTooMuch:
+    COLOUR = {"SamplesPerPixel": 3, "PhotometricInterpretation": "YBR_PARTIAL_420", "PlanarConfiguration": 0, "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
+
+    @pytest.mark.parametrize("claimed", [2, 2_147_483_647])
+    def test_frames_that_are_not_there_are_refused_before_anything_is_sent(self, api: Any, importer: Importer, tmp_path: Path, claimed: int) -> None:
+        native = dicom_files.image_bytes("native", NumberOfFrames=claimed)
+        coded = encapsulated("coded", "1.2.840.10008.1.2.5", [bytes(64)], NumberOfFrames=claimed)
+        for ds in import_files(importer, tmp_path / "in", native, coded):
+            for path in ("pixeldata", f"frames/{min(claimed, 999_999_999)}", "frames/1,2"):
+                for accept in (STORED, OCTETS):
+                    answer = get(api, address(ds, path), accept)
+                    assert answer.status_int == 404, answer.body
+                    assert answer.json["message"].endswith(".")
+
+    def test_a_frame_of_many_fragments_reads_the_offset_table_once(self, api: Any, importer: Importer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        frames = [bytes([number]) * 60 for number in range(1, 5)]
+        ds = dicom_files.image("table", NumberOfFrames=4, PixelData=encapsulate(frames, fragments_per_frame=2))
+        ds["PixelData"].VR = "OB"
+        ds["PixelData"].is_undefined_length = True
+        (made,) = import_files(importer, tmp_path / "in", dicom_files.file_bytes(ds, "1.2.840.10008.1.2.5"))
+        with reads(monkeypatch) as read:
+            found = parts(get(api, address(made, "pixeldata"), STORED + "; transfer-syntax=1.2.840.10008.1.2.5"))
+        assert [content for _, content in found] == frames
+        assert len(read) == 5
+
+    def test_a_video_is_one_stream_in_which_ranges_can_be_asked_for(self, api: Any, importer: Importer, tmp_path: Path) -> None:
+        syntax = "1.2.840.10008.1.2.4.102"
+        fragments = [bytes(range(100)), bytes(range(100, 150))]
+        (ds,) = import_files(importer, tmp_path / "in", encapsulated("video", syntax, fragments, NumberOfFrames=30, **self.COLOUR))
+        stream = b"".join(fragments)
+        whole = get(api, address(ds, "pixeldata?accept=video/mp4"))
+        assert (whole.status_int, whole.body, whole.headers["Content-Type"]) == (200, stream, f"video/mp4; transfer-syntax={syntax}")
+        part = get(api, address(ds, "pixeldata"), "video/mp4", Range="bytes=90-119")
+        assert (part.status_int, part.body, part.headers["Content-Range"]) == (206, stream[90:120], "bytes 90-119/150")
+        ((head, content),) = parts(get(api, address(ds, "pixeldata"), 'multipart/related; type="video/mp4"; transfer-syntax=*'))
+        assert (head["Content-Type"], content) == (f"video/mp4; transfer-syntax={syntax}", stream)
+        assert get(api, address(ds, "pixeldata"), "video/mpeg2").status_int == 406
+        for path in ("frames/1", "rendered"):
+            refused = get(api, address(ds, path))
+            assert refused.status_int == 406
+            assert "video" in refused.json["message"]

@@ -13,6 +13,7 @@ from dicomweb.settings import Settings
 from dicomweb.storage import Storage
 from tests import dicom_files
 from tests.functional import api_data
+from tests.statements import statements
 
 STUDY = dicom_files.uid("study", "shared")
 
@@ -77,7 +78,7 @@ def test_the_number_of_statements_does_not_grow_with_the_images_of_a_group(engin
     for number in (2, 40):
         dicom_files.write_series(tmp_path / str(number), images=number, seed=f"n{number}")
         api_data.import_folder(importer, tmp_path / str(number))
-        with api_data.statements(engine) as ran:
+        with statements(engine) as ran:
             assert len(found(engine, dicom_files.uid("study", f"n{number}"))) == number
         counts.append(len(ran))
     assert counts[0] == counts[1] <= 4

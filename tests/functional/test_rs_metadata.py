@@ -23,6 +23,7 @@ from dicomweb.settings import Settings
 from dicomweb.storage import Storage
 from tests import dicom_files
 from tests.functional import api_data
+from tests.statements import statements
 from tests.unit.dicomweb.test_headers_reference import different_json
 
 STUDY = dicom_files.uid("study", "shared")
@@ -126,7 +127,7 @@ def test_statements_do_not_grow_with_the_images(api: api_data.CheckedApp, import
     for number in (2, 60):
         dicom_files.write_series(tmp_path / str(number), images=number, seed=f"m{number}")
         api_data.import_folder(importer, tmp_path / str(number))
-        with api_data.statements(api.app.registry["engine"]) as ran:
+        with statements(api.app.registry["engine"]) as ran:
             answer = api.send("GET", f"{PREFIX}/studies/{dicom_files.uid('study', f'm{number}')}/metadata")
             assert len(answer.json) == number
         counts.append(len(ran))

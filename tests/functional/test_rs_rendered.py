@@ -14,7 +14,7 @@ from PIL import Image
 
 from dicomweb.imports import Importer
 from tests import dicom_files
-from tests.functional.rs_data import ROOT, address, get, import_files, parts, report, sample
+from tests.functional.rs_data import ROOT, address, get, import_files, once, parts, report, sample
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -34,6 +34,7 @@ def plain(importer: Importer, tmp_path: Path) -> Any:
     return import_files(importer, tmp_path / "in", dicom_files.image_bytes("plain", **keywords))[0]
 
 
+@once
 class TestInstances:
     def test_the_window_of_the_header_is_used_and_can_be_replaced(self, api: Any, plain: Any) -> None:
         expected = np.arange(24).reshape(4, 6) * 10
@@ -128,6 +129,7 @@ class TestSeveral:
         answer = get(api, f"{series}/renderedmpr?orientation=a")
         assert (answer.status_int, answer.json["message"]) == (406, "This series is not one volume. Slices are missing.")
 
+    @once
     @pytest.mark.parametrize("query", ["orientation=oblique", "orientation=f&position=x", "orientation=f&viewpointlookat=1,2", "orientation=f&mprslab=3", "orientation=f&position=1e9"])
     def test_a_slice_that_cannot_be_is_said_so(self, api: Any, importer: Importer, tmp_path: Path, query: str) -> None:
         files = [path.read_bytes() for path in dicom_files.write_series(tmp_path / "made", images=4, seed="slice")]
@@ -137,6 +139,7 @@ class TestSeveral:
         assert answer.json["message"].endswith(".")
 
 
+@once
 class TestThePhantom:
     """Spheres at known places of an oblique volume appear at these places of its orthogonal slices."""
 
@@ -201,5 +204,11 @@ def test_a_cut_of_an_axial_volume_is_its_image(api: Any, importer: Importer, tmp
     for at in range(5):
         shown = picture(get(api, f"{series}/renderedmpr?orientation=f&viewpointlookat=1,1,{at * 0.5}", "image/png"))
         assert np.abs(shown.astype(int) - values[at]).max() <= 1
+    study = series.partition("/series")[0]
+    assert get(api, f"{study}/renderedmpr?orientation=a", "image/png").body == get(api, f"{series}/renderedmpr?orientation=a", "image/png").body
+    alone = get(api, f"{address(datasets[0])}/renderedmpr")
+    assert (alone.status_int, alone.json["message"]) == (406, "This series is not one volume. Fewer than 3 slices lie one behind the other.")
+    for asked in ("volumeinputreference=1.2", "match=x", "mprslab=5", "animationrate=30"):
+        assert get(api, f"{series}/renderedmpr?{asked}").status_int == 400
     coronal = picture(get(api, f"{series}/renderedmpr?orientation=a&viewpointlookat=1,{4 * 0.5},1", "image/png"))
     assert np.abs(coronal.astype(int) - values[::-1, 4]).max() <= 1

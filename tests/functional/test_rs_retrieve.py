@@ -13,7 +13,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from dicomweb.imports import Importer
 from tests import dicom_files
-from tests.functional.rs_data import LITTLE, ROOT, address, get, import_files, parts, reads, report, sample
+from tests.functional.rs_data import LITTLE, ROOT, address, get, import_files, once, parts, reads, report, sample
 
 DICOM = 'multipart/related; type="application/dicom"'
 
@@ -43,6 +43,7 @@ class TestSeveral:
             assert head["Content-Type"] == f"application/dicom; transfer-syntax={LITTLE}"
             assert head["Content-Location"].endswith(address(ds))
 
+    @once
     def test_nothing_is_read_before_it_is_sent(self, api: Any, series: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
         with reads(monkeypatch) as made:
             answer = api.app(_environ(SERIES, api), lambda *_: None)
@@ -59,6 +60,16 @@ class TestSeveral:
             archive = zipfile.ZipFile(io.BytesIO(get(api, path, "application/zip").body))
             assert sorted(archive.read(name) for name in archive.namelist() if name.endswith(".dcm")) == sorted(series)
 
+    def test_a_zip_holds_of_a_conflict_the_instance_that_is_served(self, api: Any, importer: Importer, tmp_path: Path, series: list[bytes]) -> None:
+        ds = pydicom.dcmread(io.BytesIO(series[0]))
+        ds.ImageComments = "other bytes"
+        file = io.BytesIO()
+        ds.save_as(file)
+        import_files(importer, tmp_path / "conflict", file.getvalue())
+        for path, files in ((STUDY, series), (address(ds), series[:1])):
+            archive = zipfile.ZipFile(io.BytesIO(get(api, path, "application/zip").body))
+            assert sorted(archive.read(name) for name in archive.namelist() if name.endswith(".dcm")) == sorted(files)
+
     def test_a_known_study_is_not_sent_again_until_it_changes(self, api: Any, importer: Importer, tmp_path: Path, series: list[bytes]) -> None:
         first = get(api, STUDY)
         assert get(api, STUDY, **{"If-None-Match": first.headers["ETag"]}).status_int == 304
@@ -67,12 +78,25 @@ class TestSeveral:
         again = get(api, STUDY, **{"If-None-Match": first.headers["ETag"]})
         assert (again.status_int, len(parts(again))) == (200, 5)
 
+    @once
+    def test_a_syntax_that_only_some_are_stored_in_is_refused_before_anything_is_sent(self, api: Any, importer: Importer, tmp_path: Path) -> None:
+        # The first of them is stored so, and another block of the answer is not.
+        uids = {"StudyInstanceUID": dicom_files.uid("study", "mixed")}
+        for number, syntax in enumerate([ImplicitVRLittleEndian] * 5 + [LITTLE]):
+            import_files(importer, tmp_path / f"mixed{number}", dicom_files.image_bytes(f"mixed/{number}", syntax, **uids))
+        study = f"{ROOT}/studies/{uids['StudyInstanceUID']}"
+        refused = get(api, study, f"{DICOM}; transfer-syntax={ImplicitVRLittleEndian}")
+        assert refused.status_int == 406
+        assert refused.json["message"].endswith(".")
+        assert len(parts(get(api, study, f"{DICOM}; transfer-syntax={LITTLE}"))) == 6
+
     def test_unknown_ones_are_not_found(self, api: Any, series: list[bytes]) -> None:
         for path in (f"{ROOT}/studies/1.2", f"{STUDY}/series/1.2", f"{SERIES}/instances/1.2", f"{ROOT}/studies/%00", f"{SERIES}/instances/1.2/frames/1"):
             for more in ("", "/rendered", "/thumbnail"):
                 answer = get(api, path + more)
                 assert (answer.status_int, answer.json["message"][-1]) == (404, "."), path + more
 
+    @once
     @pytest.mark.parametrize("accept", ["text/html", "application/dicom+json", DICOM + "; transfer-syntax=1.2.840.10008.1.2.4.80", 'multipart/related; type="image/jpeg"'])
     def test_what_cannot_be_given_is_said_so(self, api: Any, series: list[bytes], accept: str) -> None:
         for path in (STUDY, SERIES, address(pydicom.dcmread(io.BytesIO(series[0])))):
@@ -95,6 +119,7 @@ class TestOne:
             assert single.body == content
             assert single.headers["Content-Type"] == head["Content-Type"]
 
+    @once
     def test_it_is_transcoded_when_that_is_asked_for(self, api: Any, importer: Importer, tmp_path: Path, pydicom_files: tuple[Path, ...]) -> None:
         names = ("MR_small_RLE.dcm", "rtdose_expb.dcm", "SC_rgb_rle_2frame.dcm")
         paths = [sample(pydicom_files, name) for name in names]
@@ -111,6 +136,7 @@ class TestOne:
                 if "PixelData" in before:
                     assert (after.pixel_array == before.pixel_array).all()
 
+    @once
     def test_quality_values_decide(self, api: Any, importer: Importer, tmp_path: Path, pydicom_files: tuple[Path, ...]) -> None:
         (ds,) = import_files(importer, tmp_path / "in", sample(pydicom_files, "MR_small_RLE.dcm"))
         for accept, expected in (
@@ -121,6 +147,7 @@ class TestOne:
         ):
             assert get(api, address(ds), accept).headers["Content-Type"].startswith(expected), accept
 
+    @once
     def test_the_stored_syntax_can_be_named(self, api: Any, importer: Importer, tmp_path: Path, pydicom_files: tuple[Path, ...]) -> None:
         path = sample(pydicom_files, "MR_small_RLE.dcm")
         (ds,) = import_files(importer, tmp_path / "in", path)
@@ -132,11 +159,13 @@ class TestOne:
         for path in (STUDY, SERIES, address(ds), address(ds, "frames", "1"), address(ds, "rendered"), address(ds, "bulkdata/7FE00010"), f"{ROOT}/wado"):
             assert api.stranger("GET", path).status_int == 401
 
+    @once
     def test_head_has_no_body(self, api: Any, series: list[bytes]) -> None:
         answer = api.send("HEAD", address(pydicom.dcmread(io.BytesIO(series[0]))))
         assert (answer.status_int, answer.body) == (200, b"")
 
 
+@once
 class TestUri:
     def _address(self, ds: Any, **parameters: str) -> str:
         named = {"requestType": "WADO", "studyUID": ds.StudyInstanceUID, "seriesUID": ds.SeriesInstanceUID, "objectUID": ds.SOPInstanceUID, **parameters}

@@ -15,6 +15,7 @@ from dicomweb.imports import Importer
 from dicomweb.rs import attributes
 from tests import dicom_files
 from tests.functional import api_data
+from tests.statements import statements
 
 SHARED = dicom_files.uid("study", "shared")
 PREFIX = "/dicom-web"
@@ -253,6 +254,10 @@ def test_what_is_asked_for_is_given_too(get: Get) -> None:
     assert {"00101010", "00180060"} <= set(repeated)
     assert value(get(f"{one}&KVP=120").json[0], "00180060") == 120
     assert "00180060" not in get(f"{one}&includefield=SliceLocation").json[0]
+    for asked in ("includefield=SOPClassesInStudy", "SOPClassesInStudy=1.2.840.10008.5.1.4.1.1.2"):
+        row = get(f"/studies?StudyInstanceUID={SHARED}&{asked}").json[0]
+        assert row["00080062"] == {"vr": "UI", "Value": ["1.2.840.10008.5.1.4.1.1.2"]}
+    assert "00080062" not in get(f"/studies?StudyInstanceUID={SHARED}").json[0]
     complete = get(f"{one}&includefield=all").json[0]
     assert set(complete) > set(plain) | {"00191002", "00191003", "00081140"}
     address = value(complete, "00081190")
@@ -297,7 +302,7 @@ def test_the_number_of_statements_does_not_depend_on_the_results(api: api_data.C
         api_data.import_folder(importer, tmp_path / f"n{number}")
         ran_by = []
         for question in questions:
-            with api_data.statements(api.app.registry["engine"]) as ran:
+            with statements(api.app.registry["engine"]) as ran:
                 assert get(question).status_int == 200
             ran_by.append(len(ran))
         counts.append(ran_by)

@@ -21,10 +21,11 @@ from dicomweb.models import Batch, Image, Job
 from dicomweb.rs import storing
 from dicomweb.settings import Settings
 from dicomweb.storage import Storage, StorageFull
-from tests import dicom_files
+from tests import dicom_files, services
 from tests.functional import api_data
-from tests.functional.api_data import CheckedApp, statements
-from tests.importing import bytes_of, changed, check_consistency, codes_of, drain_everything, rows
+from tests.functional.api_data import CheckedApp
+from tests.importing import bytes_of, changed, check_consistency, codes_of, drain_everything, largest_file, rows
+from tests.statements import statements
 
 DICOM = {"Content-Type": "application/dicom"}
 MULTIPART = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=xyz'}
@@ -284,14 +285,18 @@ def test_a_request_that_takes_too_long_is_answered_with_what_is_known_and_the_im
     app = api_data.make_app(settings, **{"stow.wait_seconds": "0"})
     api = CheckedApp(app)
     monkeypatch.setattr(storing, "INLINE_FILES", 1)
-    answer = store(api, multipart(*(dicom_files.image_bytes(f"a/{number}") for number in range(3))))
-    api_data.close(app)
+    body = multipart(*(dicom_files.image_bytes(f"a/{number}") for number in range(3)))
+    answer = store(api, body)
     assert answer.status_int == 202
-    assert answer.headers["Warning"].startswith("299 ")
+    assert answer.headers["Warning"] == '299 http://localhost/dicom-web: "The import goes on; what is not told of here is not stored yet."'
     assert stored(answer) == failed(answer) == others(answer) == []
     assert len(incoming(settings)) == 3
+    in_xml = store(api, body, {**MULTIPART, "Accept": "application/dicom+xml"})
+    assert (in_xml.status_int, in_xml.content_type, in_xml.headers["Warning"]) == (202, "application/dicom+xml", answer.headers["Warning"])
+    assert [one.attrib["keyword"] for one in ElementTree.fromstring(in_xml.body)] == ["RetrieveURL"]
+    api_data.close(app)
     drain_everything(importer)
-    assert rows(engine, sa.select(Batch))[0].image_count == 3
+    assert [batch.image_count for batch in rows(engine, sa.select(Batch).order_by(Batch.id))] == [3, 0]
     assert incoming(settings) == []
 
 
@@ -377,6 +382,56 @@ def test_without_room_on_the_disk_nothing_is_begun(api: CheckedApp, settings: Se
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(1 << 40, 1 << 40, 1 << 20))
     answer = store(api, dicom_files.image_bytes("a/1"), DICOM)
     assert answer.status_int == 507
+    assert incoming(settings) == []
+
+
+def test_a_disk_that_becomes_full_is_told_and_leaves_nothing(api: CheckedApp, engine: sa.Engine, settings: Settings) -> None:
+    files = dicom_files.image_bytes("a/1"), dicom_files.image_bytes("a/2", EncapsulatedDocument=bytes(3 << 20))
+    # More than the database needs for its own.
+    with largest_file(2 << 20):
+        answer = store(api, multipart(*files))
+    assert answer.status_int == 507, answer.text
+    assert answer.json["message"].endswith(".")
+    assert rows(engine, sa.select(Batch)) == []
+    assert list(imports.incoming_folder(settings).iterdir()) == []
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.usefixtures("clean")
+def test_without_its_database_nothing_is_promised_and_what_is_sent_again_is_stored(
+    api: CheckedApp, engine: sa.Engine, settings: Settings, postgresql: services.PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = dicom_files.image_bytes("a/1")
+    name = engine.url.database or ""
+    engine.dispose()
+    with postgresql.away(name):
+        for answer in (store(api, file, DICOM), api.send("GET", "/dicom-web/studies"), api.send("GET", "/dicom-web/studies/1.2/series/1.3/instances/1.4/frames/1")):
+            assert (answer.status_int, answer.headers.get("Retry-After")) == (503, "5"), answer.text
+            assert "database" in answer.json["message"]
+    assert incoming(settings) == []
+    really = storing._import
+
+    def lost(*arguments: Any) -> Any:
+        with postgresql.away(name):
+            return really(*arguments)
+
+    with monkeypatch.context() as patch:
+        # When the batch is there, and before its images are.
+        patch.setattr(storing, "_import", lost)
+        answer = store(api, file, DICOM)
+    assert (answer.status_int, answer.headers.get("Retry-After")) == (503, "5")
+    assert len(incoming(settings)) == 1
+    again = store(api, file, DICOM)
+    assert again.status_int == 200
+    # A lease that nobody renews ends, and a worker takes the job over.
+    importer = api_data.importer_of(settings, engine)
+    late = importer.clock() + jobs.timedelta(seconds=settings["jobs.lease_seconds"] + 1)
+    importer.clock = lambda: late
+    with importer.work() as dbsession:
+        jobs.sweep(dbsession, max_attempts=5, now=late)
+    drain_everything(importer)
+    assert len(rows(engine, sa.select(Image))) == 1
+    assert sorted(code for batch in rows(engine, sa.select(Batch)) for code in codes_of(engine, batch).values()) == ["duplicate", "imported"]
     assert incoming(settings) == []
 
 

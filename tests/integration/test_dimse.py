@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import socket
@@ -15,14 +16,15 @@ from typing import Any
 import pydicom
 import pytest
 import sqlalchemy as sa
-from pydicom.uid import ImplicitVRLittleEndian
-from pynetdicom import AE, StoragePresentationContexts
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE, AllStoragePresentationContexts, StoragePresentationContexts, build_context
 from pynetdicom.sop_class import CTImageStorage, StudyRootQueryRetrieveInformationModelFind, Verification  # type: ignore[attr-defined]
 
 from dicomweb import imports
 from dicomweb.imports import Delivery, Importer
 from dicomweb.models import Batch, Image
 from dicomweb.settings import Settings
+from dimse import associations, connections, listener
 from dimse.listener import Listener
 from tests import dicom_files, services
 from tests.importing import (
@@ -36,6 +38,9 @@ from tests.importing import (
     storage_of,
 )
 from tests.programs import Program, program, wait_for
+
+# What does not depend on the database.
+once = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def dcmtk(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -91,6 +96,7 @@ def same_dataset(one: bytes, other: Path) -> bool:
     return first.file_meta.TransferSyntaxUID == second.file_meta.TransferSyntaxUID and first == second
 
 
+@once
 def test_who_calls_the_right_title_is_answered_and_nobody_else(start: Any) -> None:
     port = str(start(dimse__aet="ARCHIVE", dimse__callers="SCANNER OTHER").listener.port)
     assert dcmtk("echoscu", "-aet", "SCANNER", "-aec", "ARCHIVE", "localhost", port).returncode == 0
@@ -102,6 +108,7 @@ def test_who_calls_the_right_title_is_answered_and_nobody_else(start: Any) -> No
     assert "Calling AE Title Not Recognized" in refused.stdout + refused.stderr
 
 
+@once
 def test_another_title_may_be_called_when_the_setting_says_so(start: Any) -> None:
     port = str(start(dimse__any_called="on").listener.port)
     assert dcmtk("echoscu", "-aec", "WHATEVER", "localhost", port).returncode == 0
@@ -122,7 +129,7 @@ def test_an_association_is_a_batch_and_each_object_the_one_that_was_sent(start: 
     assert list((here.settings.var / "spool").rglob("*.dcm")) == []
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@once
 def test_every_transfer_syntax_is_taken_as_it_is(start: Any, pydicom_files: tuple[Path, ...]) -> None:
     here = start()
     syntaxes = {}
@@ -172,6 +179,7 @@ def test_five_associations_at_once_are_five_batches_and_nothing_is_lost_or_doubl
     assert (became.count("imported"), became.count("duplicate")) == (43, 12)
 
 
+@once
 def test_what_came_before_an_abort_is_kept(start: Any, tmp_path: Path) -> None:
     here = start()
     paths = write_files(tmp_path / "sent", 3)
@@ -185,6 +193,7 @@ def test_what_came_before_an_abort_is_kept(start: Any, tmp_path: Path) -> None:
     assert batch.image_count == 2
 
 
+@once
 def test_objects_beyond_the_bound_are_refused_and_those_within_kept(start: Any, tmp_path: Path) -> None:
     here = start(dimse__max_objects="2")
     entity = AE("SCANNER")
@@ -196,6 +205,7 @@ def test_objects_beyond_the_bound_are_refused_and_those_within_kept(start: Any, 
     assert here.batches(1)[0].image_count == 2
 
 
+@once
 def test_an_association_that_sends_too_much_is_ended(start: Any, tmp_path: Path) -> None:
     here = start(dimse__max_bytes="200K")
     [small] = write_files(tmp_path / "small", 1)
@@ -211,17 +221,21 @@ def test_an_association_that_sends_too_much_is_ended(start: Any, tmp_path: Path)
     wait_for(lambda: not list((here.settings.var / "spool").rglob("*.dcm")), "the object that was cut off is removed")
 
 
+@once
 def test_no_more_associations_at_once_than_the_setting_says(start: Any) -> None:
     here = start(dimse__max_associations="1")
     entity = AE("SCANNER")
     entity.add_requested_context(Verification)
     first = entity.associate("127.0.0.1", here.listener.port, ae_title="DICOMWEB")
     assert first.is_established
+    [accepted] = here.listener._server.active_associations
+    assert accepted.dul.socket.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     second = entity.associate("127.0.0.1", here.listener.port, ae_title="DICOMWEB")
     assert second.is_rejected
     first.release()
 
 
+@once
 @pytest.mark.parametrize("uid", ["../../../../x", "1.2/../../x", "1\x002"])
 def test_no_path_comes_from_what_a_sender_says(start: Any, tmp_path: Path, uid: str) -> None:
     here = start()
@@ -241,12 +255,159 @@ def test_no_path_comes_from_what_a_sender_says(start: Any, tmp_path: Path, uid: 
     assert {path for path in tmp_path.rglob("*") if "var" not in path.parts} == before
 
 
+@once
 @pytest.mark.parametrize("nonsense", [b"GET / HTTP/1.0\r\n\r\n", b"\x01\x00\xff\xff\xff\xff" + b"\0" * 100, b"\x04\x00\0\0\0\x10" + b"\xff" * 16])
 def test_nonsense_ends_with_its_connection_and_others_go_on(start: Any, nonsense: bytes) -> None:
     here = start()
     with socket.create_connection(("127.0.0.1", here.listener.port), timeout=10) as connection:
         connection.sendall(nonsense)
     assert dcmtk("echoscu", "-aec", "DICOMWEB", "localhost", str(here.listener.port)).returncode == 0
+
+
+def associated(here: Installation) -> Any:
+    entity = AE("SCANNER")
+    entity.requested_contexts = [*StoragePresentationContexts[:100], build_context(StudyRootQueryRetrieveInformationModelFind)]
+    association = entity.associate("127.0.0.1", here.listener.port, ae_title="DICOMWEB")
+    assert association.is_established
+    return association
+
+
+def raw(association: Any) -> socket.socket:
+    """The connection of an association, to send by it what its library would not."""
+    connection: socket.socket = association.dul.socket.socket
+    return connection
+
+
+class TestBounds:
+    pytestmark = once
+
+    def test_a_pdu_that_claims_to_be_huge_is_not_waited_for(self, start: Any) -> None:
+        here = start()
+        for kind in (1, 4):
+            with socket.create_connection(("127.0.0.1", here.listener.port), timeout=30) as connection:
+                connection.sendall(bytes((kind, 0, 0xFF, 0xFF, 0xFF, 0xFF)) + bytes(1000))
+                with contextlib.suppress(ConnectionResetError):
+                    assert connection.recv(100) == b""
+
+    def test_a_sender_that_stops_within_a_pdu_is_cut_off_and_what_it_sent_is_kept(self, start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(connections, "SILENT_SECONDS", 1.0)
+        here = start()
+        association = associated(here)
+        assert association.send_c_store(write_files(tmp_path / "sent", 1)[0]).Status == 0
+        raw(association).sendall(b"\x04\x00\x00\x00\x10\x00" + bytes(10))
+        assert here.batches(1)[0].image_count == 1
+        association.abort()
+
+    # The thread of the library that reads ends with an error.
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    def test_what_the_library_cannot_read_ends_the_association_and_what_came_before_is_kept(self, start: Any, tmp_path: Path) -> None:
+        here = start()
+        association = associated(here)
+        assert association.send_c_store(write_files(tmp_path / "sent", 1)[0]).Status == 0
+        # A command without any element, whose kind the library looks for all the same.
+        raw(association).sendall(b"\x04\x00\x00\x00\x00\x06\x00\x00\x00\x02\x01\x03")
+        assert here.batches(1)[0].image_count == 1
+        assert here.listener._received == {}
+        association.abort()
+
+    def test_a_request_that_would_fill_the_memory_ends_its_association(self, start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(listener, "MOST_REQUEST_BYTES", 100_000)
+        here = start()
+        association = associated(here)
+        identifier = pydicom.Dataset()
+        identifier.QueryRetrieveLevel = "STUDY"
+        identifier.StudyComments = "x" * 60_000
+        assert [status.Status for status, _ in association.send_c_find(identifier, StudyRootQueryRetrieveInformationModelFind)] == [0]
+        identifier.add_new(0x00204000, "UT", "x" * 1_000_000)
+        answers = list(association.send_c_find(identifier, StudyRootQueryRetrieveInformationModelFind))
+        assert [status.get("Status") for status, _ in answers] == [None]
+
+    def test_connections_that_ask_for_nothing_are_bounded_too(self, start: Any) -> None:
+        here = start(dimse__max_associations="1")
+        with contextlib.ExitStack() as stack:
+            held = [stack.enter_context(socket.create_connection(("127.0.0.1", here.listener.port), timeout=30)) for _ in range(11)]
+            wait_for(lambda: len(here.listener._server.active_associations) >= 11, "the connections are accepted")
+            with socket.create_connection(("127.0.0.1", here.listener.port), timeout=30) as one_more:
+                assert one_more.recv(1) == b""
+            assert len(held) == 11
+
+    def test_without_room_on_the_disk_an_object_is_refused_and_a_large_one_is_cut_off(self, start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        here = start()
+        small, other = write_files(tmp_path / "small", 2)
+        [large] = write_files(tmp_path / "large", 1, EncapsulatedDocument=b"x" * 500_000)
+        association = associated(here)
+        assert association.send_c_store(small).Status == 0
+        monkeypatch.setattr(associations, "SPARE_BYTES", 1 << 62)
+        assert association.send_c_store(other).Status == 0xA700
+        association.release()
+        monkeypatch.setattr(associations, "_LOOK_BYTES", 100_000)
+        assert "Status" not in associated(here).send_c_store(large)
+        assert here.batches(1)[0].image_count == 1
+        wait_for(lambda: not list((here.settings.var / "spool").rglob("*.dcm")), "the object that was cut off is removed")
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_while_the_database_is_away_objects_are_taken_and_become_a_batch_later(
+    start: Any, engine: sa.Engine, tmp_path: Path, postgresql: services.PostgreSQL
+) -> None:
+    here = start()
+    paths = write_files(tmp_path / "sent", 2)
+    with postgresql.away(engine.url.database or ""):
+        association = associated(here)
+        assert [association.send_c_store(path).Status for path in paths] == [0, 0]
+        identifier = pydicom.Dataset()
+        identifier.QueryRetrieveLevel, identifier.PatientName = "STUDY", ""
+        assert [status.Status for status, _ in association.send_c_find(identifier, StudyRootQueryRetrieveInformationModelFind)] == [0xA700]
+        association.release()
+        wait_for(lambda: not here.listener._received, "the association has ended")
+    engine.dispose()
+    [folder] = imports.incoming_folder(here.settings).iterdir()
+    assert len(list(folder.iterdir())) == 2
+    os.utime(folder, (1, 1))
+    imports.clear_left(here.importer)
+    assert here.batches(1)[0].image_count == 2
+
+
+@once
+def test_every_storage_class_is_taken_and_private_ones_too(start: Any, tmp_path: Path) -> None:
+    here = start()
+    classes = [*(str(context.abstract_syntax) for context in AllStoragePresentationContexts), "1.2.826.0.1.3680043.9.9999.1"]
+    assert len(classes) > 150
+    dataset = pydicom.dcmread(write_files(tmp_path / "sent", 1)[0])
+    for some in (classes[:100], classes[100:]):
+        entity = AE("SCANNER")
+        for one in some:
+            entity.add_requested_context(one, ExplicitVRLittleEndian)
+        association = entity.associate("127.0.0.1", here.listener.port, ae_title="DICOMWEB")
+        assert len(association.accepted_contexts) == len(some)
+        for one in some:
+            dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = one
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = dicom_files.uid("instance", one)
+            assert association.send_c_store(dataset).Status == 0, one
+        association.release()
+    assert [batch.image_count for batch in here.batches(2)] == [100, len(classes) - 100]
+
+
+@once
+def test_storescu_sends_every_transfer_syntax_it_can_propose(start: Any, pydicom_files: tuple[Path, ...]) -> None:
+    here = start()
+    names = {
+        "-xe": "CT_small.dcm", "-xi": "rtplan.dcm", "-xb": "SC_rgb_expb.dcm", "-xd": "image_dfl.dcm", "-xr": "SC_rgb_rle.dcm", "-xy": "SC_rgb_jpeg_dcmtk.dcm",
+        "-xs": "SC_rgb_jpeg_gdcm.dcm", "-xt": "MR_small_jpeg_ls_lossless.dcm", "-xv": "MR_small_jp2klossless.dcm", "-xw": "JPEG2000.dcm",
+    }  # fmt: skip
+    sent = {}
+    for option, name in names.items():
+        path = next((path for path in pydicom_files if path.name == name), None)
+        if path is not None:
+            done = dcmtk("storescu", option, "-aec", "DICOMWEB", "localhost", str(here.listener.port), path)
+            assert done.returncode == 0, (option, done.stdout + done.stderr)
+            ds = pydicom.dcmread(path)
+            sent[option] = str(ds.file_meta.TransferSyntaxUID)
+    assert len(set(sent.values())) == len(sent) >= 8
+    here.batches(len(sent))
+    images = rows(here.engine, sa.select(Image))
+    stored = [pydicom.dcmread(pydicom.filebase.DicomBytesIO(bytes_of(here.engine, here.settings, image)), stop_before_pixels=True) for image in images]
+    assert sorted(ds.file_meta.TransferSyntaxUID for ds in stored) == sorted(sent.values())
 
 
 def find(here: Installation, level: str, *keys: str) -> list[str]:
@@ -287,7 +448,25 @@ def test_studies_series_and_images_are_found_by_any_element(start: Any) -> None:
     assert find(here, "STUDY", "PatientName=NOBODY") == []
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_nested_and_private_elements_are_found(start: Any) -> None:
+    here = start()
+    item = pydicom.Dataset()
+    item.ScheduledProcedureStepID = "STEP7"
+    other = pydicom.Dataset()
+    other.ScheduledProcedureStepID = "STEP8"
+    private = dicom_files.image("p/1", RequestAttributesSequence=[item])
+    private.private_block(0x0019, "ACME", create=True).add_new(0x02, "LO", "secret")
+    # findscu knows no VR of a private element, and wants to be told its bytes.
+    secret = "0019,1002=" + "\\".join(f"{byte:02x}" for byte in b"secret")
+    store(here, dicom_files.file_bytes(private), dicom_files.image_bytes("p/2", RequestAttributesSequence=[other]))
+    for level, key in (("STUDY", "StudyInstanceUID"), ("SERIES", "SeriesInstanceUID"), ("IMAGE", "SOPInstanceUID")):
+        [one] = find(here, level, "RequestAttributesSequence[0].ScheduledProcedureStepID=STEP7", key)
+        assert dicom_files.uid(key[: -len("InstanceUID")].lower().replace("sop", "instance"), "p/1") in one
+        assert len(find(here, level, secret, key)) == 1
+    assert "STEP7" in find(here, "SERIES", "RequestAttributesSequence[0].ScheduledProcedureStepID=STEP7", "SeriesInstanceUID")[0]
+
+
+@once
 def test_an_answer_has_what_was_asked_for_and_the_uids_and_nothing_else(start: Any) -> None:
     here = start()
     store(here, dicom_files.image_bytes("a/1", AccessionNumber="7"))
@@ -357,6 +536,7 @@ def connected(entity: AE, port: int) -> Any:
     return association
 
 
+@once
 def test_the_listener_says_why_it_does_not_start(settings: Settings) -> None:
     started = program(settings, "dimse", "redis+socket:///nowhere")
     started.start()

@@ -1,4 +1,5 @@
 import socket
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -104,6 +105,19 @@ def test_health_says_that_no_worker_and_no_watcher_is_alive(ini: Path, database_
         done = dicomweb(ini, "health", program, DICOMWEB_DATABASE_URL=database_url)
         assert done.exit_code == 1
         assert sentence in done.output
+
+
+def test_health_says_why_the_listener_is_not_alive(ini: Path) -> None:
+    assert "is 0, so nothing is listened on" in dicomweb(ini, "health", "dimse").output
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        thread = threading.Thread(target=lambda: server.accept()[0].close())
+        thread.start()
+        done = dicomweb(ini, "health", "dimse", DICOMWEB_DIMSE_PORT=port)
+        thread.join()
+    assert done.exit_code == 1
+    assert f"127.0.0.1:{port}" in done.output
+    assert "does not answer" in dicomweb(ini, "health", "dimse", DICOMWEB_DIMSE_PORT=port).output
 
 
 def test_health_finds_a_worker_of_this_machine(ini: Path, database_url: str) -> None:

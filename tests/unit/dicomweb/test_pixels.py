@@ -28,7 +28,7 @@ from pydicom.uid import (
 )
 
 from dicomweb import pixels
-from dicomweb.pixels import CannotRender, Frame, Renderer
+from dicomweb.pixels import CannotRender, Cut, Frame, Renderer, children
 from dicomweb.pixels.pictures import write_png
 from dicomweb.pixels.serving import render
 from tests import dicom_files
@@ -243,6 +243,43 @@ class TestTheChild:
         child._process.kill()
         child._process.wait()
         assert renderer.render(frame).startswith(b"\x89PNG")
+
+    def test_one_that_lost_its_clock_is_ended_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        stopped = Renderer(children=1, seconds=1)
+        frame = stored(tmp_path, dicom_files.image_bytes("stopped"))
+        try:
+            stopped.render(frame)
+            monkeypatch.setattr(children, "_LATE_SECONDS", 0.0)
+            process = stopped._children.queue[-1]._process
+            os.kill(process.pid, signal.SIGSTOP)
+            # More than a pipe takes: who does not read must not hold the one that writes.
+            frames = (frame,) * 2000
+            with pytest.raises(CannotRender) as refused:
+                stopped.cut(Cut(frames, (0.0, 0.0, 0.0), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), "axial"))
+            assert refused.value.code == "slow"
+            assert process.poll() == -signal.SIGKILL
+        finally:
+            stopped.close()
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            children.ANSWER.pack(b"G", 2, 1 << 40) + b"{}", children.ANSWER.pack(b"G", 1 << 31, 0), children.ANSWER.pack(b"G", 4, 0) + b"nota",
+            children.ANSWER.pack(b"N", 2, 0) + b"{}", children.ANSWER.pack(b"N", 2, 0) + b"[]", children.ANSWER.pack(b"G", 2, 0) + b"\xff\xff", b"x",
+        ],
+    )  # fmt: skip
+    def test_whatever_one_says_that_was_taken_over_it_is_ended_and_replaced(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+        talkative = Renderer(children=1, seconds=20)
+        frame = stored(tmp_path, dicom_files.image_bytes("taken"))
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(children, "_START", f"import sys; sys.stdin.readline(); sys.stdout.buffer.write({answer!r})")
+                with pytest.raises(CannotRender) as refused:
+                    talkative.render(frame)
+                assert refused.value.code == "crashed"
+            assert talkative.render(frame).startswith(b"\x89PNG")
+        finally:
+            talkative.close()
 
     def test_one_that_takes_too_long_is_ended(self, tmp_path: Path) -> None:
         slow = Renderer(children=1, seconds=0.001)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from dicomweb import storage as storage_module
 from dicomweb.storage import BytesMissing, FileRange, Storage, StorageFailed, StorageFull
+from tests.importing import largest_file
 
 
 @pytest.fixture
@@ -22,17 +21,6 @@ def storage(tmp_path: Path) -> Storage:
 def packs(storage: Storage) -> list[str]:
     """What is on the disk, empty folders too."""
     return sorted(str(path.relative_to(storage.root)) for path in storage.root.rglob("*"))
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond a size, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_each_file_of_a_pack_is_read_back_as_it_was(storage: Storage) -> None:
@@ -143,6 +131,16 @@ def test_a_folder_that_another_chunk_takes_away_is_made_again(
     pack.close()
     assert len(taken) == 1
     assert packs(storage) == ["1", "1/2-1.pack"]
+
+
+def test_an_attempt_that_was_overtaken_leaves_what_a_later_one_stored(storage: Storage) -> None:
+    later = storage.write_pack(1, 2, 2)
+    later.append(b"stored")
+    later.close()
+
+    storage.write_pack(1, 2, 1).abandon()
+
+    assert storage.range(later.name, 0, 6).read() == b"stored"
 
 
 def test_a_new_attempt_removes_what_earlier_ones_of_the_job_left(storage: Storage) -> None:
