@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from playwright.sync_api import BrowserContext, Page, Route, expect
+from waitress import wasyncore
 
 from dicomweb.db import work
 from dicomweb.imports import Importer
 from dicomweb.models import Batch, Image
+from dicomweb.server import make_server
 from tests import dicom_files
 from tests.browser.test_pages import violations_of_looks
 from tests.functional.api_data import run_jobs
@@ -52,6 +56,18 @@ def start(page: Page) -> None:
 
 def title(page: Page) -> str:
     return page.locator("[data-title]").text_content() or ""
+
+
+@pytest.fixture
+def address(session: Browser) -> Iterator[str]:
+    """The address of the web server of the product, which bounds bodies and gives back what came of those that were cut off."""
+    server = make_server(session.app, session.settings, host="127.0.0.1", port=0)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    yield f"http://127.0.0.1:{server.effective_port}"
+    server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map))
+    thread.join()
+    server.task_dispatcher.shutdown()
 
 
 @pytest.fixture
