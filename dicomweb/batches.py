@@ -34,6 +34,8 @@ from dicomweb.models import (
 
 # An outcome with this code stands for a whole folder; to retry it means to scan again.
 FOLDER_UNREADABLE = "folder-unreadable"
+# Codes that begin so are of archives that were uploaded, or of entries of one.
+OF_ARCHIVE = "archive-"
 
 
 class BatchGone(Exception):
@@ -137,6 +139,44 @@ def add_delivery(
     ]
     ids = list(dbsession.scalars(sa.insert(Image).returning(Image.id, sort_by_parameter_order=True), rows))
     return batch, ids
+
+
+def add_upload(dbsession: Session, name: str, *, path: str, now: datetime) -> Batch:
+    """Make a batch of the source ``upload``, which has no file yet: ``extend`` adds them. path: where the first ones lie."""
+    return _new_batch(
+        dbsession, name, source="upload", path=path, open_scans=0, file_count=0, created_at=now, modified_at=now
+    )
+
+
+def extend(
+    dbsession: Session,
+    batch_id: int,
+    *,
+    files: Sequence[dict[str, Any]],
+    chunks: Iterable[tuple[int, int]],
+    archives: Sequence[dict[str, Any]],
+    skipped: int,
+    now: datetime,
+) -> None:
+    """Add uploaded files to a batch, with the jobs that unpack and import them; a batch that was done is processed again.
+
+    files: ``path`` (for people), ``place`` and ``size`` of each, in path order; chunks: (first, end) positions in them. archives:
+    the same three of each, to be unpacked. skipped: how many more have an outcome already. Raises BatchGone.
+    """
+    # First, because it locks the batch: chunks are ranges of ids, which must not mix with those of a scan.
+    _advance(
+        dbsession,
+        batch_id,
+        now=now,
+        open_scans=len(archives),
+        file_count=len(files) + skipped,
+        done_count=skipped,
+        notice_count=skipped,
+    )
+    rows = [{**file, "batch_id": batch_id, "status": "NEW", "version": 0} for file in files]
+    add_files(dbsession, batch_id, rows, chunks=chunks, now=now)
+    for archive in archives:
+        jobs.enqueue(dbsession, "unpack_archive", archive, batch_id=batch_id, now=now)
 
 
 def _new_batch(dbsession: Session, wanted: str, *, status: str = "NEW", **columns: Any) -> Batch:
@@ -338,28 +378,43 @@ def retry(dbsession: Session, batch: Batch, *, chunk_files: int, now: datetime, 
 
     code: only those that failed for this reason.
     """
-    which = [Outcome.batch_id == batch.id, Outcome.kind == "error"]
+    of_archive = Outcome.code.startswith(OF_ARCHIVE, autoescape=True)
+    # What was refused inside an archive is nowhere but in it, and would be refused again.
+    which = [Outcome.batch_id == batch.id, Outcome.kind == "error", sa.or_(~of_archive, Outcome.place.is_not(None))]
     if code is not None:
         which.append(Outcome.code == code)
     failed = list(dbsession.scalars(sa.select(Outcome).where(*which).order_by(Outcome.id)))
     if not failed:
         return 0
     folders = [outcome.path for outcome in failed if outcome.code == FOLDER_UNREADABLE]
-    files = [outcome for outcome in failed if outcome.code != FOLDER_UNREADABLE]
+    archives = [outcome for outcome in failed if outcome.code.startswith(OF_ARCHIVE)]
+    files = [
+        outcome for outcome in failed if outcome.code != FOLDER_UNREADABLE and not outcome.code.startswith(OF_ARCHIVE)
+    ]
     _advance(
         dbsession,
         batch.id,
         now=now,
-        open_scans=len(folders),
-        file_count=-len(folders),
+        open_scans=len(folders) + len(archives),
+        file_count=-len(folders) - len(archives),
         done_count=-len(failed),
         error_count=-len(failed),
     )
     change(dbsession, sa.delete(Outcome).where(*which))
     for folder in folders:
         jobs.enqueue(dbsession, "scan_batch", {"below": escape_path(folder)}, batch_id=batch.id, now=now)
+    for outcome in archives:
+        archive = {"path": escape_path(outcome.path), "place": outcome.place, "size": outcome.size}
+        jobs.enqueue(dbsession, "unpack_archive", archive, batch_id=batch.id, now=now)
     rows = [
-        {"batch_id": batch.id, "path": outcome.path, "status": "NEW", "version": 0, "size": outcome.size}
+        {
+            "batch_id": batch.id,
+            "path": outcome.path,
+            "place": outcome.place,
+            "status": "NEW",
+            "version": 0,
+            "size": outcome.size,
+        }
         for outcome in files
     ]
     add_files(

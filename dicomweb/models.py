@@ -278,6 +278,9 @@ class Image(Base):
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     batch_id: Mapped[int] = mapped_column(sa.ForeignKey("batch.id"))
     path: Mapped[str] = mapped_column(FilePath, doc="Relative to the folder of the batch.")
+    place: Mapped[str | None] = mapped_column(
+        sa.Text, doc="Of an uploaded file that is not imported yet: where it lies in the folder of deliveries."
+    )
     status: Mapped[str] = mapped_column(sa.Text, default="NEW")
     sop_instance_uid: Mapped[str | None] = mapped_column(sa.Text, doc="(0008,0018) UI SOPInstanceUID")
     version: Mapped[int] = mapped_column(sa.SmallInteger, default=0)
@@ -317,6 +320,9 @@ class Outcome(Base):
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     batch_id: Mapped[int] = mapped_column(sa.ForeignKey("batch.id"))
     path: Mapped[str] = mapped_column(FilePath, doc="Relative to the folder of the batch.")
+    place: Mapped[str | None] = mapped_column(
+        sa.Text, doc="Of an uploaded file that is kept: where it lies in the folder of deliveries."
+    )
     kind: Mapped[str] = mapped_column(sa.Text, doc="One of OUTCOME_KIND.")
     code: Mapped[str] = mapped_column(
         sa.Text, doc="Short and stable, for programs: truncated, not-dicom, duplicate, ..."
@@ -332,6 +338,23 @@ class Outcome(Base):
     at: Mapped[datetime] = mapped_column(Instant)
 
     batch: Mapped[Batch] = relationship(back_populates="outcomes", lazy="raise")
+
+
+class Upload(Base):
+    """Files that somebody sent with a browser, or with the tus protocol, and that became a batch or joined one."""
+
+    __tablename__ = "upload"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    folder: Mapped[str] = mapped_column(sa.Text, unique=True, doc="Its name in the folder of deliveries.")
+    batch_id: Mapped[int] = mapped_column(sa.ForeignKey("batch.id", ondelete="CASCADE"), index=True)
+    joined: Mapped[bool] = mapped_column(sa.Boolean, doc="The batch was there before.")
+    sender: Mapped[str] = mapped_column(sa.Text, doc="Who sent it: session, program, open, or the name of a token.")
+    address: Mapped[str] = mapped_column(sa.Text, doc="The address of the sender.")
+    file_count: Mapped[int] = mapped_column(sa.Integer, doc="Files as they were sent; an archive is one.")
+    byte_count: Mapped[int] = mapped_column(sa.BigInteger)
+    begun_at: Mapped[datetime] = mapped_column(Instant)
+    at: Mapped[datetime] = mapped_column(Instant, doc="When it became a batch.")
 
 
 class Arrival(Base):

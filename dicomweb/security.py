@@ -89,6 +89,7 @@ class Permission(StrEnum):
     USE = "application:use", "See the dashboard, and everything no other permission is named for."
     BATCH_READ = "batch:read", "See batches, their errors and their notices."
     BATCH_RETRY = "batch:retry", "Have the failed files of a batch imported again."
+    BATCH_UPLOAD = "batch:upload", "Upload files into a new batch, or into one that is there."
     BATCH_DELETE = "batch:delete", "Delete a batch with all its images."
     IMAGE_READ = "image:read", "See images and their header elements."
     IMAGE_ADD = "image:add", "Store images."

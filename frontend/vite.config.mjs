@@ -12,7 +12,9 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 2000,
     rolldownOptions: {
-      input: ["src/theme.js", "src/app.js", "src/app.css", "src/swagger.js", "src/swagger.css", "src/search.js", "src/console.js", "src/charts.js"],
+      input: [
+        "src/theme.js", "src/app.js", "src/app.css", "src/swagger.js", "src/swagger.css", "src/search.js", "src/console.js", "src/charts.js", "src/upload.js",
+      ],
     },
   },
 });

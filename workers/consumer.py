@@ -171,6 +171,7 @@ class Worker(ConsumerMixin):
             self._importer.doorbell.ring(late)
         # What a web server or a listener that was killed left lying.
         imports.clear_left(self._importer)
+        imports.clear_uploads(self._importer)
 
     def _show_life(self) -> None:
         while not self.should_stop:

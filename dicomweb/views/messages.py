@@ -46,6 +46,9 @@ MESSAGES = {
     "label-forgotten": ("success", "The label is forgotten."),
     "label-used": ("info", "Only a label that is on nothing can be forgotten."),
     "revoked": ("success", "The token is revoked."),
+    "discarded": ("success", "The upload is discarded."),
+    "nothing-uploaded": ("warning", "No file of this upload is complete, so there is nothing to import."),
+    "not-uploaded": ("warning", "The files could not be imported; look at the upload again."),
     "job-retry": ("success", "The job is tried again."),
     "job-not-failed": ("info", "The job has not failed, or is tried again already."),
 }

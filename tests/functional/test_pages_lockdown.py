@@ -43,6 +43,10 @@ PLACES = {
     "SearchResource": "/search",
     "ConsoleResource": "/console",
     "StatisticsResource": "/statistics",
+    "UploadsContainer": "/upload",
+    "UploadResource": f"/upload/{'0' * 32}",
+    "UploadFilesResource": f"/upload/{'0' * 32}/files",
+    "UploadFileResource": f"/upload/{'0' * 32}/files/000001-1",
 }
 OPEN = {"/login", "/health"}
 
