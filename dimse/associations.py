@@ -27,14 +27,17 @@ _LOOK_BYTES = 64 << 20
 
 
 class Received:
-    """The objects of one association. Objects come in its own thread, bytes and its end in that of its connection."""
+    """The objects of one association. Objects come in its own thread, bytes and its end in that of its connection.
+
+    ended: nothing more is taken, and a batch is made of what came, or is being made.
+    """
 
     def __init__(self, importer: Importer, caller: str) -> None:
         self._importer = importer
         self._caller = caller
         self._lock = threading.Lock()
         self._delivery: Delivery | None = None
-        self._ended = False
+        self.ended = False
         self._began = time.monotonic()
         self._bytes = 0
         self._next_look = _LOOK_BYTES
@@ -60,7 +63,7 @@ class Received:
         """Take one object, a file that is moved away; give the status of its C-STORE: success means that it is durable."""
         with self._lock:
             try:
-                if self._ended:
+                if self.ended:
                     return OUT_OF_RESOURCES
                 if shutil.disk_usage(self._importer.settings.var).free < SPARE_BYTES:
                     log.error("The disk of the state folder is full; an object is refused.")
@@ -81,9 +84,9 @@ class Received:
     def end(self) -> None:
         """Make a batch of what came, once; a second call does nothing."""
         with self._lock:
-            if self._ended:
+            if self.ended:
                 return
-            self._ended = True
+            self.ended = True
             if self._delivery is None:
                 return
             try:

@@ -50,7 +50,7 @@ class Listener:
         settings = importer.settings
         # The library writes the object that is being received into the folder of temporary files.
         self._spool, self._held = _make_spool(settings.var / "spool" / "dimse")
-        tempfile.tempdir = str(self._spool)
+        self._usual_folder, tempfile.tempdir = tempfile.tempdir, str(self._spool)
         self._entity = AE(settings["dimse.aet"])
         self._entity.require_called_aet = not settings["dimse.any_called"]
         self._entity.require_calling_aet = list(settings["dimse.callers"])
@@ -85,6 +85,7 @@ class Listener:
         self._server.shutdown()
         for received in list(self._received.values()):
             received.end()
+        tempfile.tempdir = self._usual_folder
         shutil.rmtree(self._spool, ignore_errors=True)
         os.close(self._held)
 
@@ -117,13 +118,12 @@ class Listener:
 
     def _end_dead(self) -> None:
         """End associations that a fault of the library ended, which nobody is told."""
-        for association in [one for one in list(self._received) if not one.is_alive()]:
+        for association in [one for one, received in list(self._received.items()) if not (one.is_alive() or received.ended)]:
             # Not by this thread, which is the one that accepts.
             threading.Thread(target=self._end, args=(association,), daemon=True).start()
 
     def _end(self, association: Any) -> None:
-        with self._lock:
-            received = self._received.pop(association, None)
+        received = self._received.get(association)
         message = association.dimse.message
         # An object that was cut off in the middle.
         if message is not None and message._data_set_file is not None:
@@ -131,7 +131,10 @@ class Listener:
                 message._data_set_file.close()
             Path(message._data_set_path).unlink(missing_ok=True)
         if received is not None:
+            # Only then it is forgotten: who stops the listener waits for it.
             received.end()
+            with self._lock:
+                self._received.pop(association, None)
 
 
 def _is_small(dimse: Any) -> bool:
