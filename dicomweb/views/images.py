@@ -46,7 +46,6 @@ def show_image(context: ImageResource, request: Any) -> Any:
     if not context.in_batch:
         return see_other(request, image_path(image))
     header = _header(request, image)
-    wanted = request.GET.get("q", "")[:LONGEST_FILTER]
     frames = _first_number(header, "00280008", 1)
     number = _frame_number(request)
     earlier = sa.select(sa.func.max(Image.id)).where(Image.batch_id == image.batch_id, Image.id < image.id)
@@ -55,11 +54,10 @@ def show_image(context: ImageResource, request: Any) -> Any:
     conflict = dbsession.scalar(sa.select(Outcome).where(Outcome.kind == "conflict", Outcome.image_id == image.id).limit(1))
     return {
         "image": image,
+        "place": image_path(image),
         "batch": context.batch,
         "status_sentence": IMAGE_STATUS[image.status],
-        "meta": Table(_meta(request, image), wanted),
-        "table": Table(header, wanted),
-        "wanted": wanted,
+        **_fields(request, image, header),
         "has_pixels": _has_pixels(header),
         "frames": max(1, frames),
         "number": number,
@@ -75,6 +73,17 @@ def show_image(context: ImageResource, request: Any) -> Any:
         "known_labels": list_labels(dbsession),
         "addresses": _neighbours(image),
     }
+
+
+def fields_of(context: ImageResource, request: Any) -> dict[str, Any]:
+    """Give what the table of the fields of an image is made of."""
+    image = context.image
+    return {**_fields(request, image, _header(request, image)), "image": image, "place": image_path(image), "number": _frame_number(request)}
+
+
+def _fields(request: Any, image: Image, header: dict[str, Any]) -> dict[str, Any]:
+    wanted = request.GET.get("q", "")[:LONGEST_FILTER]
+    return {"meta": Table(_meta(request, image), wanted), "table": Table(header, wanted), "wanted": wanted}
 
 
 def _labelled(image: Image) -> dict[str, int]:

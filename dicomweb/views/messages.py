@@ -30,6 +30,8 @@ MESSAGES = {
     "unlabelled-one": ("success", "The label is taken off."),
     "label-forgotten": ("success", "The label is forgotten."),
     "label-used": ("info", "Only a label that is on nothing can be forgotten."),
+    "first-slice": ("info", "This is the first slice."),
+    "last-slice": ("info", "This is the last slice."),
     "revoked": ("success", "The token is revoked."),
     "job-retry": ("success", "The job is tried again."),
     "job-not-failed": ("info", "The job has not failed, or is tried again already."),
