@@ -397,6 +397,8 @@ def headers_tween(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any
 
     def tween(request: Any) -> Any:
         response = handler(request)
+        if request.environ.get("PATH_INFO", "").startswith(OPEN_PREFIX):
+            response.headers.setdefault("Content-Security-Policy", WORKER_POLICY)
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response

@@ -19,7 +19,7 @@ from dicomweb.models import IMAGE_STATUS, Image, Outcome
 from dicomweb.pixels import CannotRender, Frame
 from dicomweb.resources import ImageResource
 from dicomweb.search import labels_of, list_labels
-from dicomweb.security import Permission
+from dicomweb.security import VIEWER_POLICY, Permission
 from dicomweb.storage import BytesMissing
 from dicomweb.views import SeeOther, see_other
 from dicomweb.views.fields import Table, find, value_text
@@ -48,6 +48,9 @@ def show_image(context: ImageResource, request: Any) -> Any:
     header = _header(request, image)
     frames = _first_number(header, "00280008", 1)
     number = _frame_number(request)
+    has_pixels = _has_pixels(header)
+    if has_pixels:
+        request.response.headers["Content-Security-Policy"] = VIEWER_POLICY
     earlier = sa.select(sa.func.max(Image.id)).where(Image.batch_id == image.batch_id, Image.id < image.id)
     later = sa.select(sa.func.min(Image.id)).where(Image.batch_id == image.batch_id, Image.id > image.id)
     previous_id, next_id = dbsession.execute(sa.select(earlier.scalar_subquery(), later.scalar_subquery())).one()
@@ -58,7 +61,7 @@ def show_image(context: ImageResource, request: Any) -> Any:
         "batch": context.batch,
         "status_sentence": IMAGE_STATUS[image.status],
         **_fields(request, image, header),
-        "has_pixels": _has_pixels(header),
+        "has_pixels": has_pixels,
         "frames": max(1, frames),
         "number": number,
         "frame_address": f"{image_path(image)}/frame?n={number}&v={(image.sha256 or b'').hex()[:16]}",
