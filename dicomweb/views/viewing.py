@@ -88,7 +88,7 @@ def _root(image: Image) -> str:
 
 
 def _image(one: viewing.Shown, common: dict[str, Any]) -> dict[str, Any]:
-    frames = {"of_frames": one.of_frames} if one.of_frames else {}
+    frames = {"of_frames": {str(number): elements for number, elements in one.of_frames.items()}} if one.of_frames else {}
     return {
         "id": one.image_id, "batch": one.batch_id, "uid": one.sop_uid, "v": one.sha256.hex()[:16], "number": one.number, "frames": one.frames, "how": one.how,
         "elements": {tag: element for tag, element in one.elements.items() if tag not in common}, **frames,

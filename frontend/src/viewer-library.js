@@ -1,5 +1,5 @@
 // Cornerstone3D, set up for what this application shows: where frames come from, what is known of them, and the tools.
-import { cache, Enums, eventTarget, imageLoader, init as initCore, metaData, RenderingEngine, setUseCPURendering, setVolumesForViewports, utilities, volumeLoader } from "@cornerstonejs/core";
+import { cache, Enums, eventTarget, getRenderingCapabilities, imageLoader, init as initCore, metaData, RenderingEngine, setUseCPURendering, setVolumesForViewports, utilities, volumeLoader } from "@cornerstonejs/core";
 import { init as initLoader, wadors } from "@cornerstonejs/dicom-image-loader";
 import { addTool, AngleTool, annotation, EllipticalROITool, Enums as ToolEnums, init as initTools, LengthTool, PanTool, RectangleROITool, ToolGroupManager, WindowLevelTool, ZoomTool } from "@cornerstonejs/tools";
 
@@ -17,10 +17,7 @@ const DRAWN = "drawn:";
 const CACHE_BYTES = 1.5 * 2 ** 30;
 
 export function hasWebGL() {
-  const canvas = document.createElement("canvas");
-  const context = canvas.getContext("webgl2") ?? canvas.getContext("webgl");
-  context?.getExtension("WEBGL_lose_context")?.loseContext();
-  return Boolean(context);
+  return Boolean(getRenderingCapabilities().webgl);
 }
 
 export function setUp(withWebGL) {

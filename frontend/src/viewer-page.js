@@ -85,17 +85,31 @@ class Page {
       this.watch(port);
     }
     this.root.hidden = false;
-    const picture = document.querySelector("[data-viewer-picture]");
-    if (picture) picture.hidden = true;
+    this.keepPicture();
     this.active = this.shown.ports[0];
     this.markActive();
+  }
+
+  // What the server drew stays to be seen until there is something else.
+  keepPicture() {
+    const box = document.querySelector("[data-viewer-picture]");
+    if (!box || box.hidden) return;
+    box.hidden = true;
+    const picture = box.querySelector("img");
+    if (!picture?.complete || !picture.naturalWidth) return;
+    this.first = picture.cloneNode();
+    this.first.className = "viewer-first";
+    this.shown.ports[0].root.append(this.first);
   }
 
   watch(port) {
     const { screen, slider } = port;
     const events = Enums.Events;
     screen.addEventListener(events.CAMERA_MODIFIED, () => this.draw(port));
-    screen.addEventListener(events.IMAGE_RENDERED, () => this.draw(port));
+    screen.addEventListener(events.IMAGE_RENDERED, () => {
+      this.draw(port);
+      this.noteDrawn();
+    });
     screen.addEventListener(events.VOI_MODIFIED, ({ detail }) => this.follow(port, detail.range));
     screen.addEventListener("contextmenu", (event) => event.preventDefault());
     screen.addEventListener("wheel", (event) => {
@@ -116,7 +130,11 @@ class Page {
       this.shown.go(port, Number(slider.value) - 1);
     });
     new ResizeObserver(() => {
-      if (port.viewport) this.later(`size-${port.name}`, 30, () => this.resize());
+      const { clientWidth: width, clientHeight: height } = screen;
+      const isOther = port.width !== undefined && (port.width !== width || port.height !== height);
+      Object.assign(port, { width, height });
+      if (isOther) this.later("size", 30, () => this.resize());
+      else this.draw(port);
     }).observe(screen);
   }
 
@@ -201,9 +219,16 @@ class Page {
     return elements["00080060"]?.Value?.[0] === "CT" ? " HU" : "";
   }
 
+  // Many things ask for the texts and lines of a plane to be drawn; it is done once before the browser paints.
   draw(port) {
-    const { viewport, screen, root, slider } = port;
-    if (!viewport || !this.shown.isOpen) return;
+    port.toDraw ??= requestAnimationFrame(() => {
+      port.toDraw = null;
+      if (this.shown.isOpen && this.shown.ports.includes(port)) this.drawNow(port);
+    });
+  }
+
+  drawNow(port) {
+    const { viewport, root, slider, width, height } = port;
     const { index, count } = this.shown.slice(port);
     slider.max = count;
     slider.value = index + 1;
@@ -211,7 +236,6 @@ class Page {
     slider.setAttribute("aria-valuetext", `${index + 1} of ${count}`);
     root.dataset.index = index + 1;
     root.dataset.slices = count;
-    const [width, height] = [screen.clientWidth, screen.clientHeight];
     if (!width || !height) return;
     const center = viewport.canvasToWorld([width / 2, height / 2]);
     const right = minus(viewport.canvasToWorld([width / 2 + 1, height / 2]), center);
@@ -276,7 +300,7 @@ class Page {
     const isColour = this.shown.image?.()?.color;
     const zoom = port.fit ? Math.round((port.fit / scale) * 100) : 100;
     port.fit ??= scale;
-    place("br", range && !isColour ? `W ${tidy(range.upper - range.lower)}  L ${tidy((range.upper + range.lower) / 2)}` : "", `${zoom} %`);
+    place("br", range && !isColour ? `W ${tidy(range.upper - range.lower + 1)}  L ${tidy((range.upper + range.lower + 1) / 2)}` : "", `${zoom} %`);
     if (range) port.root.dataset.window = `${tidy(range.lower)} ${tidy(range.upper)}`;
   }
 
@@ -303,11 +327,13 @@ class Page {
     const rate = rateOf(elementsOf(this.told, ...display.frames[0]));
     if (rate) this.part("rate").value = rate;
     const reasons = [];
-    if (display.reason) reasons.push(`Shown slice by slice, because these images are no volume. ${display.reason}`);
-    else if (display.volume && this.cpu) reasons.push("Shown slice by slice, because this browser has no WebGL.");
+    if (display.reason) reasons.push(`Shown one by one, because these images are no volume: ${display.reason}`);
+    else if (display.volume && this.cpu) reasons.push("Shown one by one, because this browser has no WebGL.");
     if (displays.length > 1 && !display.reason) reasons.push(`This series falls into ${displays.length} parts.`);
     if (this.told.left_out) reasons.push(`The series has ${this.told.left_out.toLocaleString("en")} more images, which are not shown here.`);
     this.tellReason(reasons.join(" "));
+    // What belongs to the kind of image is said more quietly than what is wrong with a series.
+    this.part("reason").classList.toggle("quiet", ["", "colour", "no-geometry", "one-image"].includes(display.code));
   }
 
   tellReason(text) {
@@ -333,9 +359,21 @@ class Page {
     box.hidden = loaded >= wanted;
     this.root.dataset.loaded = loaded;
     this.root.dataset.total = wanted;
-    if (loaded >= 1 && this.root.dataset.state === "loading") this.root.dataset.state = "showing";
-    if (loaded >= wanted && this.root.dataset.state !== "ready") {
-      this.root.dataset.state = "ready";
+    if (loaded >= wanted) this.noteDrawn();
+  }
+
+  // The state is that of what can be seen: ``showing`` from the first slice on, ``ready`` when all have come.
+  noteDrawn() {
+    const { dataset } = this.root;
+    if (!this.shown.isOpen || !this.shown.hasPixels() || dataset.state === "ready") return;
+    if (dataset.state === "loading") {
+      dataset.state = "showing";
+      this.first?.remove();
+      dataset.firstMs ??= Math.round(performance.now());
+    }
+    if (Number(dataset.loaded) >= Number(dataset.total)) {
+      dataset.state = "ready";
+      dataset.readyMs ??= Math.round(performance.now());
       this.changed();
     }
   }
@@ -376,7 +414,7 @@ class Page {
   setWindow(name) {
     const preset = CT.find(([one]) => one === name);
     let range = this.stored;
-    if (preset) range = { lower: preset[1] - preset[2] / 2, upper: preset[1] + preset[2] / 2 };
+    if (preset) range = { lower: preset[1] - preset[2] / 2, upper: preset[1] + preset[2] / 2 - 1 };
     else if (name !== "stored") {
       const values = this.shown.sample().filter(Number.isFinite).sort((a, b) => a - b);
       const at = (share) => values[Math.round(share * (values.length - 1))];
@@ -534,6 +572,7 @@ class Page {
     // A frame that the server drew instead counts as the one it stands for.
     if (!this.wanted?.has(imageId) && !imageId.startsWith("drawn:")) return;
     this.loaded.add(imageId);
+    this.shown.noteLoaded?.(imageId, this.loaded.size === this.wanted.size);
     this.later("progress", 0, () => this.progress());
   }
 
@@ -570,8 +609,8 @@ class Page {
   towards(key) {
     const way = key === "ArrowRight" ? 1 : -1;
     if (!this.shown.isVolume) return way;
-    const { viewport, screen, across } = this.active;
-    const [x, y] = [screen.clientWidth / 2, screen.clientHeight / 2];
+    const { viewport, width, height, across } = this.active;
+    const [x, y] = [width / 2, height / 2];
     const right = minus(viewport.canvasToWorld([x + 1, y]), viewport.canvasToWorld([x, y]));
     const axis = [0, 0, 0];
     axis[across[0]] = 1;

@@ -5,6 +5,8 @@ import { cache, Enums, nameFrame, setVolumesForViewports, volumeLoader } from ".
 const PLANES = { axial: { axis: 2, across: [0, 1] }, coronal: { axis: 1, across: [0, 2] }, sagittal: { axis: 0, across: [1, 2] } };
 const NAMES = { axial: "Axial", coronal: "Coronal", sagittal: "Sagittal" };
 
+const REDRAW_MS = 600;
+
 let made = 0;
 
 export class Planes {
@@ -27,18 +29,43 @@ export class Planes {
   }
 
   async open() {
+    const volumeId = `cornerstoneStreamingImageVolume:${(made += 1)}`;
+    this.data = await volumeLoader.createAndCacheVolume(volumeId, { imageIds: this.imageIds });
+    // The library would draw all planes for each image that comes; drawing takes longer than loading where there is no graphics card.
+    this.data.autoRenderOnLoad = false;
+    const start = this.imageIds.indexOf(nameFrame(this.told, this.frame()));
+    const nearest = this.imageIds.map((imageId, at) => [Math.abs(at - start), imageId]).sort(([one], [other]) => one - other);
+    this.data.getImageIdsToLoad = () => nearest.map(([, imageId]) => imageId);
+    // Loading goes on while the graphics are set up.
+    this.data.load();
     const { ORTHOGRAPHIC } = Enums.ViewportType;
     this.engine.setViewports(this.ports.map(({ name, screen }) => ({ viewportId: name, element: screen, type: ORTHOGRAPHIC, defaultOptions: { orientation: name, background: [0, 0, 0] } })));
     for (const port of this.ports) port.viewport = this.engine.getViewport(port.name);
-    const volumeId = `cornerstoneStreamingImageVolume:${(made += 1)}`;
-    this.data = await volumeLoader.createAndCacheVolume(volumeId, { imageIds: this.imageIds });
-    this.data.load();
     await setVolumesForViewports(this.engine, [{ volumeId }], this.ports.map(({ name }) => name));
-    this.apply();
+    this.place();
+    for (const { viewport } of this.ports) viewport.render();
+  }
+
+  // Draws what has come: at once when it is the slice in question or the last one, else now and then.
+  noteLoaded(imageId, isLast) {
+    const isHere = imageId === nameFrame(this.told, this.frame());
+    if (!isHere && !isLast && this.waiting) return;
+    clearTimeout(this.waiting);
+    const draw = () => {
+      this.waiting = 0;
+      if (this.isOpen) for (const { viewport } of this.ports) viewport.render();
+    };
+    this.waiting = setTimeout(draw, isHere || isLast ? 0 : REDRAW_MS);
+  }
+
+  // Tells whether the pixels of the slice in question are here.
+  hasPixels() {
+    return Boolean(cache.getImage(nameFrame(this.told, this.frame())));
   }
 
   close() {
     for (const { name } of this.ports) this.engine.disableElement(name);
+    clearTimeout(this.waiting);
     this.data?.cancelLoading?.();
   }
 
@@ -57,15 +84,20 @@ export class Planes {
   }
 
   apply() {
-    for (const { viewport, axis } of this.ports) {
+    for (const { viewport } of this.place()) viewport.render();
+    this.changed();
+  }
+
+  // Puts the planes where the crosshair is; gives those that moved.
+  place() {
+    return this.ports.filter(({ viewport, axis }) => {
       const { focalPoint, position } = viewport.getCamera();
       const by = this.point[axis] - focalPoint[axis];
-      if (Math.abs(by) < 1e-4) continue;
+      if (Math.abs(by) < 1e-4) return false;
       const shifted = (from) => from.map((value, at) => (at === axis ? value + by : value));
       viewport.setCamera({ focalPoint: shifted(focalPoint), position: shifted(position) });
-      viewport.render();
-    }
-    this.changed();
+      return true;
+    });
   }
 
   slice(port) {

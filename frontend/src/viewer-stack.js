@@ -99,6 +99,10 @@ export class Stack {
     if (!this.closed) this.changed();
   }
 
+  hasPixels() {
+    return !this.failed.has(this.index);
+  }
+
   slice() {
     return { index: this.wanted, count: this.imageIds.length };
   }
