@@ -56,8 +56,8 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _VIDEOS = frozenset(_JPEG + end for end in ("100", "101", "102", "103", "104", "105", "106", "107", "108"))
 # Colour that decoders in browsers are known to show right, by transfer syntax.
 _COLOURS = {
-    **{syntax: ("RGB",) for syntax in ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.5")},
-    **{_JPEG + end: ("RGB", "YBR_FULL", "YBR_FULL_422") for end in ("50",)},
+    **dict.fromkeys(("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.5"), ("RGB",)),
+    _JPEG + "50": ("RGB", "YBR_FULL", "YBR_FULL_422"),
     **{_JPEG + end: ("RGB",) for end in ("80", "81")},
     **{_JPEG + end: ("RGB", "YBR_RCT", "YBR_ICT") for end in ("90", "91")},
 }
@@ -237,7 +237,7 @@ def _display_of_volume(images: list[Shown], volume: volumes.Volume) -> Display:
     frames = [cast("tuple[int, int]", key) for key in volume.keys]
     frames = [(at, number) for at, number in frames if number <= images[at].frames]
     used = [images[at] for at in dict.fromkeys(at for at, _ in frames)]
-    codings = {tuple(_whole(one.elements, tag) for tag in (_ALLOCATED, _STORED, _SIGNED)) + (_text(one.elements, _PHOTOMETRIC),) for one in used}
+    codings = {(*(_whole(one.elements, tag) for tag in (_ALLOCATED, _STORED, _SIGNED)), _text(one.elements, _PHOTOMETRIC)) for one in used}
     code = ""
     if any(one.how == DRAWN for one in used):
         code = "drawn"

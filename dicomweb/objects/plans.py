@@ -24,14 +24,14 @@ def read_plan(header: Header) -> Plan:
     told = facts(header, {"Name": "300A0003", "Description": "300A0004", "Intent": "300A000A", "Geometry": "300A000C", "Approval": "300E0002"})
     if day := date(text(header, "300A0006")):
         told.insert(0, ("Date", day))
-    prescriptions = [
+    prescriptions: list[tuple[str, ...]] = [
         (text(one, "300A0012"), text(one, "300A0014").lower(), text(one, "300A0016"), text(one, "300A0020").lower(), _dose(text(one, "300A0026")))
         for one in items(header, "300A0010")[:MOST_ROWS]
     ]
-    groups = [
+    groups: list[tuple[str, ...]] = [
         (text(one, "300A0071"), text(one, "300A0078"), text(one, "300A0080"), text(one, "300A00A0")) for one in items(header, "300A0070")[:MOST_ROWS]
     ]
-    beams = [_beam(one) for one in (items(header, "300A00B0") or items(header, "300A03A2"))[:MOST_ROWS]]
+    beams: list[tuple[str, ...]] = [_beam(one) for one in (items(header, "300A00B0") or items(header, "300A03A2"))[:MOST_ROWS]]
     tables: list[Table] = [
         ("Prescriptions", ("Number", "Of", "Description", "Kind", "Dose"), prescriptions),
         ("Groups of fractions", ("Number", "Fractions", "Beams", "Brachytherapy set-ups"), groups),
