@@ -21,6 +21,9 @@ export function hasWebGL() {
 }
 
 export function setUp(withWebGL) {
+  // Frames that cannot be loaded are told of on the page.
+  utilities.logger.coreLog.getLogger("utilities", "ProgressiveIterator").setLevel("silent");
+  forgiveFailures();
   initCore({ rendering: { useCPURendering: !withWebGL, webGlContextCount: 1 } });
   if (!withWebGL) setUseCPURendering(true);
   cache.setMaxCacheSize(CACHE_BYTES);
@@ -34,6 +37,17 @@ export function setUp(withWebGL) {
     global: { ...styles.global, color: "rgb(255, 212, 121)", colorHighlighted: "rgb(140, 255, 170)", colorSelected: "rgb(140, 255, 170)", textBoxFontFamily: "system-ui, sans-serif", textBoxFontSize: "12px", textBoxColor: "rgb(255, 232, 180)", lineWidth: "1.5" },
   });
   return new RenderingEngine("viewer");
+}
+
+// The cache of the library leaves a promise behind that nobody can catch, for each frame that could not be loaded.
+function forgiveFailures() {
+  const failures = new WeakSet();
+  eventTarget.addEventListener(Enums.Events.IMAGE_LOAD_FAILED, ({ detail }) => {
+    if (detail.error instanceof Object) failures.add(detail.error);
+  });
+  window.addEventListener("unhandledrejection", (event) => {
+    if (event.reason instanceof Object && failures.has(event.reason)) event.preventDefault();
+  });
 }
 
 // Tools of one group of viewports; the crosshair is no tool of the library.

@@ -481,8 +481,9 @@ class Page {
     for (const { viewport } of this.shown.ports) viewport.render();
   }
 
-  clear() {
-    const chosen = annotation.selection.getAnnotationsSelected();
+  // Removes the measurement that is chosen, or all of them.
+  clear(onlyChosen = false) {
+    const chosen = onlyChosen ? annotation.selection.getAnnotationsSelected().filter((uid) => annotation.state.getAnnotation(uid)) : [];
     if (chosen.length) for (const uid of chosen) annotation.state.removeAnnotation(uid);
     else annotation.state.removeAllAnnotations();
     for (const { viewport } of this.shown.ports) viewport.render();
@@ -594,7 +595,7 @@ class Page {
     const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if (to !== undefined && !onSlider) shown.go(active, Math.min(Math.max(to, 0), count - 1));
     else if ((event.key === "ArrowLeft" || event.key === "ArrowRight") && !onSlider) shown.nudge(active, this.towards(event.key));
-    else if (event.key === "Delete" || event.key === "Backspace") this.clear();
+    else if (event.key === "Delete" || event.key === "Backspace") this.clear(true);
     else if (event.key === "+" || event.key === "-") this.enlarge(event.key === "+" ? 1.25 : 0.8);
     else if (name === " " && onButton) return;
     else if (TOOL_KEYS[name]) this.chooseTool(TOOL_KEYS[name]);
