@@ -34,7 +34,7 @@ export function setUp(withWebGL) {
   const styles = annotation.config.style.getDefaultToolStyles();
   annotation.config.style.setDefaultToolStyles({
     ...styles,
-    global: { ...styles.global, color: "rgb(255, 212, 121)", colorHighlighted: "rgb(140, 255, 170)", colorSelected: "rgb(140, 255, 170)", textBoxFontFamily: "system-ui, sans-serif", textBoxFontSize: "12px", textBoxColor: "rgb(255, 232, 180)", lineWidth: "1.5" },
+    global: { ...styles.global, color: "rgb(255, 212, 121)", colorHighlighted: "rgb(140, 255, 170)", colorSelected: "rgb(140, 255, 170)", textBoxFontFamily: "system-ui, sans-serif", textBoxFontSize: "12px", textBoxColor: "rgb(255, 232, 180)", textBoxColorHighlighted: "rgb(140, 255, 170)", textBoxColorSelected: "rgb(140, 255, 170)", textBoxLinkLineColor: "rgb(255, 212, 121)", lineWidth: "1.5" },
   });
   return new RenderingEngine("viewer");
 }

@@ -321,6 +321,22 @@ def test_everybody_can_use_the_viewer(page: Page, address: str, session: Browser
     assert violations_of_looks(page) == []
 
 
+def test_everybody_can_use_the_pages_of_what_is_no_image(page: Page, address: str, session: Browser, importer: Importer, pydicom_files: tuple[Path, ...]) -> None:
+    pdf = b"%PDF-1.4\n1 0 obj <</Type/Catalog/Pages 2 0 R>> endobj 2 0 obj <</Type/Pages/Kids[]/Count 0>> endobj\ntrailer <</Root 1 0 R>>\n%%EOF\n"
+    document = dicom_files.image_bytes(
+        "pdf", PixelData=None, Rows=None, Columns=None, BitsAllocated=None, SOPClassUID="1.2.840.10008.5.1.4.1.1.104.1", Modality="DOC",
+        EncapsulatedDocument=pdf, MIMETypeOfEncapsulatedDocument="application/pdf", DocumentTitle="A letter",
+    )  # fmt: skip
+    write(session, importer, document, *(named(pydicom_files, name).read_bytes() for name in ("test-SR.dcm", "waveform_ecg.dcm", "rtstruct.dcm")))
+    for image in (2, 3, 4):
+        page.goto(f"{address}/batches/1/images/{image}")
+        assert violations_of_looks(page) == [], image
+    with page.expect_response(re.compile("/document$")) as answer:
+        page.goto(f"{address}/batches/1/images/1")
+        page.get_by_title("A letter").scroll_into_view_if_needed()
+    assert (answer.value.status, answer.value.headers["content-type"]) == (200, "application/pdf")
+
+
 def test_without_webgl_slices_are_shown_one_by_one(chromium: Chromium, address: str, session: Browser, importer: Importer) -> None:
     same = {name: dicom_files.uid(name, "cpu") for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")}
     write(session, importer, *(dicom_files.image_bytes(f"cpu/{at}", **same, InstanceNumber=str(at + 1), ImagePositionPatient=["0", "0", str(at)]) for at in range(4)))
