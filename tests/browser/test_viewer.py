@@ -36,7 +36,7 @@ def page(page: Page, address: str) -> Iterator[Page]:
     page.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
     elsewhere: list[str] = []
-    page.on("request", lambda request: elsewhere.append(request.url) if not request.url.startswith((address, "data:", "blob:")) else None)
+    page.on("request", lambda request: elsewhere.append(request.url) if not request.url.startswith((address, "data:", "blob:", "chrome")) else None)
     yield page
     expect.set_options(timeout=5000)
     assert elsewhere == []
