@@ -25,7 +25,7 @@ from tests.functional.api_data import import_folder
 from tests.functional.pages import Browser
 
 # A machine that draws without a graphics card, and has other things to do.
-PATIENCE = 20_000
+PATIENCE = 60_000
 PLANES = ("axial", "coronal", "sagittal")
 AXES = {"axial": 2, "coronal": 1, "sagittal": 0}
 
