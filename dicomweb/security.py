@@ -61,6 +61,11 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+# A worker obeys the policy of its own script. The one that decodes frames compiles its decoders (WebAssembly); it asks for nothing else.
+_DECODER = re.compile(r"/static/dist/assets/decodeImageFrameWorker-[A-Za-z0-9_-]+\.js")
+WORKER_POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'"
+# The page of an image starts that worker, and its tools make their cursors and snapshots as blobs.
+VIEWER_POLICY = CONTENT_SECURITY_POLICY.replace("img-src 'self' data:", "img-src 'self' data: blob:") + "; worker-src 'self'"
 HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -397,6 +402,8 @@ def headers_tween(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any
 
     def tween(request: Any) -> Any:
         response = handler(request)
+        if _DECODER.fullmatch(request.environ.get("PATH_INFO", "")):
+            response.headers.setdefault("Content-Security-Policy", WORKER_POLICY)
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response

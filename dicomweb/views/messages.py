@@ -45,6 +45,8 @@ MESSAGES = {
     "unlabelled-one": ("success", "The label is taken off."),
     "label-forgotten": ("success", "The label is forgotten."),
     "label-used": ("info", "Only a label that is on nothing can be forgotten."),
+    "first-slice": ("info", "This is the first slice."),
+    "last-slice": ("info", "This is the last slice."),
     "revoked": ("success", "The token is revoked."),
     "discarded": ("success", "The upload is discarded."),
     "nothing-uploaded": ("warning", "No file of this upload is complete, so there is nothing to import."),

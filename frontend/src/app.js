@@ -102,7 +102,16 @@ function watchPicture(figure) {
   if (image.complete && image.naturalWidth === 0) failed();
 }
 
+// What is no image has no small picture. The event does not bubble, and rows come and go.
+function hideMissingThumbnails() {
+  document.addEventListener("error", ({ target }) => {
+    if (target instanceof HTMLImageElement && "thumbnail" in target.dataset) target.hidden = true;
+  }, { capture: true });
+  for (const image of document.querySelectorAll("img[data-thumbnail]")) image.hidden = image.complete && image.naturalWidth === 0 && image.currentSrc !== "";
+}
+
 function start() {
+  hideMissingThumbnails();
   showLocalTimes(document);
   const toggle = document.querySelector("[data-theme-toggle]");
   if (toggle) {

@@ -13,6 +13,7 @@ import webob
 
 from dicomweb import batches
 from dicomweb.app import main
+from dicomweb.assets import DIST
 from dicomweb.db import work
 from dicomweb.models import Batch, WebSession
 from dicomweb.resources import Root
@@ -260,6 +261,18 @@ def test_every_answer_carries_the_security_headers(browser: Browser) -> None:
             if (name, path) != ("Cache-Control", "/static/icon.svg"):
                 assert answer.headers[name] == value, (path, name)
     assert "'unsafe" not in HEADERS["Content-Security-Policy"]
+
+
+def test_only_the_page_of_a_picture_may_start_a_worker_and_only_the_worker_may_compile(browser: Browser, imported: int) -> None:
+    policies = {path: browser.get(path).headers["Content-Security-Policy"] for path in ("/", f"/batches/{imported}", f"/batches/{imported}/images/1")}
+    assert [path for path, policy in policies.items() if "worker-src 'self'" in policy] == [f"/batches/{imported}/images/1"]
+    assert not [policy for policy in policies.values() if "unsafe" in policy]
+    worker = next((DIST / "assets").glob("decodeImageFrameWorker-*.js"), None)
+    if worker is None:
+        pytest.skip("the front end has not been built")
+    built = {path.name: browser.get(f"/static/dist/assets/{path.name}").headers["Content-Security-Policy"] for path in (worker, *(DIST / "assets").glob("app-*"))}
+    assert [name for name, policy in built.items() if "'wasm-unsafe-eval'" in policy] == [worker.name]
+    assert not [policy for policy in built.values() if "'unsafe" in policy]
 
 
 def test_pages_have_no_script_and_no_style_in_them(browser: Browser, imported: int) -> None:
