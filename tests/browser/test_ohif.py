@@ -73,6 +73,7 @@ def served(viewer: None, samples: Path, sqlite_template: Path, tmp_path_factory:
         with services.web_server(app) as address:
             yield Served(address, Session(app, settings, engine).begin_session())
     finally:
+        app.registry["renderer"].close()
         api_data.close(app)
         engine.dispose()
 
