@@ -1,4 +1,4 @@
-# The application's image: one for the web server, the workers and the watcher. Nothing in it runs as root or writes
+# The application's image: one for the web server, the workers, the watcher and the DIMSE listener. Nothing in it runs as root or writes
 # outside /state and /tmp.
 
 FROM node:24-bookworm-slim AS frontend
@@ -12,8 +12,8 @@ FROM python:3.13-slim-bookworm AS packages
 WORKDIR /app
 COPY setup.py pyproject.toml ./
 # Empty packages are enough for an editable installation, so that a change of the code does not install everything again.
-RUN mkdir dicomweb workers watcher \
- && touch dicomweb/__init__.py workers/__init__.py watcher/__init__.py \
+RUN mkdir dicomweb workers watcher dimse \
+ && touch dicomweb/__init__.py workers/__init__.py watcher/__init__.py dimse/__init__.py \
  && python -m venv /opt/venv \
  && /opt/venv/bin/pip install --no-cache-dir --editable .
 
@@ -45,7 +45,7 @@ COPY watcher watcher
 COPY dimse dimse
 COPY --from=frontend /app/dicomweb/static/dist dicomweb/static/dist
 COPY --from=viewer /app/dicomweb/installed dicomweb/installed
-RUN python -m compileall -q dicomweb workers watcher
+RUN python -m compileall -q dicomweb workers watcher dimse
 USER dicomweb
 VOLUME ["/state", "/data"]
 EXPOSE 6543

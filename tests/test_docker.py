@@ -136,6 +136,15 @@ def test_every_path_that_is_copied_exists_and_is_not_ignored() -> None:
         assert any(fnmatch.fnmatch(path, pattern) or path.startswith(f"{pattern}/") for pattern in allowed), path
 
 
+def test_every_program_is_installed_and_compiled() -> None:
+    programs = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks"}
+    assert {"dicomweb", "workers", "watcher", "dimse"} == programs
+    [made, compiled] = [re.search(command, DOCKERFILE) for command in (r"RUN mkdir ([a-z ]+?) \\\n", r"compileall -q ([a-z ]+)")]
+    assert made is not None
+    assert compiled is not None
+    assert set(made[1].split()) == set(compiled[1].split()) == programs
+
+
 def test_the_image_has_a_python_that_the_packages_support() -> None:
     supported = (3, 11)
     versions = re.findall(r"FROM python:(\d+)\.(\d+)-", DOCKERFILE)
