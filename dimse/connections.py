@@ -10,6 +10,7 @@ import socketserver
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from pynetdicom.transport import ThreadedAssociationServer
@@ -57,6 +58,11 @@ class Connection(socket.socket):
         if self._left <= 0:
             self._head = b""
         return data
+
+    def shutdown(self, how: int) -> None:
+        """Shut down, which a connection that has ended takes for an error; the library would then not close it."""
+        with suppress(OSError):
+            super().shutdown(how)
 
 
 class Server(ThreadedAssociationServer):

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, AllStoragePresentationContexts, StoragePresentationContexts, build_context
 from pynetdicom.sop_class import CTImageStorage, StudyRootQueryRetrieveInformationModelFind, Verification  # type: ignore[attr-defined]
+from pynetdicom.transport import AssociationSocket
 
 from dicomweb import imports
 from dicomweb.imports import Delivery, Importer
@@ -41,6 +42,17 @@ from tests.programs import Program, program, wait_for
 
 # What does not depend on the database.
 once = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+def close_connection(self: Any) -> None:
+    """Close a connection of a client: the library leaves those open that the other side has ended."""
+    if self.socket is not None:
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
+
+AssociationSocket._shutdown_socket = close_connection
 
 
 def dcmtk(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
