@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +30,7 @@ from tests.importing import (
     images_of,
     import_folder,
     importer_of,
+    largest_file,
     outcomes_of,
     reload,
     rows,
@@ -178,16 +176,6 @@ def test_a_missing_pack_and_a_shortened_one_are_told_and_a_changed_byte_is_found
     pack.unlink()
     with pytest.raises(BytesMissing, match="cannot be opened"):
         bytes_of(engine, settings, image)
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_fails_the_job_with_a_sentence_and_stores_nothing_half(
