@@ -13,6 +13,8 @@ REQUIREMENTS = [
     "plaster>=1.1,<2",
     "plaster_pastedeploy>=1,<2",
     "waitress>=3.0.2,<4",
+    # Forms with files, read as they come.
+    "multipart>=2,<3",
     # pkg_resources for pyramid and cornice, which do not declare it; from 80.9 on every process would print a warning.
     "setuptools>=75,<80.9",
     # Data.

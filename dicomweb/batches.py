@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -18,10 +18,24 @@ from sqlalchemy.orm import Session
 
 from dicomweb import jobs
 from dicomweb.db import change
-from dicomweb.models import Arrival, Batch, Claim, Image, Job, Outcome, Series, Study, escape_path
+from dicomweb.models import (
+    JOB_STATUS,
+    Arrival,
+    Batch,
+    Claim,
+    Image,
+    Instant,
+    Job,
+    Outcome,
+    Series,
+    Study,
+    escape_path,
+)
 
 # An outcome with this code stands for a whole folder; to retry it means to scan again.
 FOLDER_UNREADABLE = "folder-unreadable"
+# Codes that begin so are of archives that were uploaded, or of entries of one.
+OF_ARCHIVE = "archive-"
 
 
 class BatchGone(Exception):
@@ -37,6 +51,23 @@ class Waiting(NamedTuple):
     bytes: int
     changed_at: datetime
     reason: str
+
+
+class Timeline(NamedTuple):
+    """How a batch was imported. Moments are None when they are not yet, or no longer, known.
+
+    scanned_at: when the last folder was listed. chunks: jobs that import, by status; done ones are forgotten after some days. workers:
+    how many processes share the work. rate: files with an outcome a second since the first chunk was begun.
+    """
+
+    arrived_at: datetime | None
+    claimed_at: datetime
+    scanned_at: datetime | None
+    began_at: datetime | None
+    done_at: datetime | None
+    chunks: dict[str, int]
+    workers: int
+    rate: float | None
 
 
 class Totals(NamedTuple):
@@ -68,6 +99,7 @@ def claim_arrival(dbsession: Session, path: str, *, stamp: str, now: datetime, n
         open_scans=1,
         created_at=now,
         modified_at=now,
+        arrived_at=dbsession.scalar(sa.select(Arrival.seen_at).where(Arrival.path == path)),
     )
     change(dbsession, sa.delete(Arrival).where(Arrival.path == path))
     jobs.enqueue(dbsession, "scan_batch", {"below": ""}, batch_id=batch.id, now=now)
@@ -100,12 +132,51 @@ def add_delivery(
         file_count=len(files),
         created_at=now,
         modified_at=now,
+        began_at=now,
     )
     rows = [
         {"batch_id": batch.id, "path": file, "status": "PROCESSING", "version": 0, "size": size} for file, size in files
     ]
     ids = list(dbsession.scalars(sa.insert(Image).returning(Image.id, sort_by_parameter_order=True), rows))
     return batch, ids
+
+
+def add_upload(dbsession: Session, name: str, *, path: str, now: datetime) -> Batch:
+    """Make a batch of the source ``upload``, which has no file yet: ``extend`` adds them. path: where the first ones lie."""
+    return _new_batch(
+        dbsession, name, source="upload", path=path, open_scans=0, file_count=0, created_at=now, modified_at=now
+    )
+
+
+def extend(
+    dbsession: Session,
+    batch_id: int,
+    *,
+    files: Sequence[dict[str, Any]],
+    chunks: Iterable[tuple[int, int]],
+    archives: Sequence[dict[str, Any]],
+    skipped: int,
+    now: datetime,
+) -> None:
+    """Add uploaded files to a batch, with the jobs that unpack and import them; a batch that was done is processed again.
+
+    files: ``path`` (for people), ``place`` and ``size`` of each, in path order; chunks: (first, end) positions in them. archives:
+    the same three of each, to be unpacked. skipped: how many more have an outcome already. Raises BatchGone.
+    """
+    # First, because it locks the batch: chunks are ranges of ids, which must not mix with those of a scan.
+    _advance(
+        dbsession,
+        batch_id,
+        now=now,
+        open_scans=len(archives),
+        file_count=len(files) + skipped,
+        done_count=skipped,
+        notice_count=skipped,
+    )
+    rows = [{**file, "batch_id": batch_id, "status": "NEW", "version": 0} for file in files]
+    add_files(dbsession, batch_id, rows, chunks=chunks, now=now)
+    for archive in archives:
+        jobs.enqueue(dbsession, "unpack_archive", archive, batch_id=batch_id, now=now)
 
 
 def _new_batch(dbsession: Session, wanted: str, *, status: str = "NEW", **columns: Any) -> Batch:
@@ -264,13 +335,17 @@ def reopen(dbsession: Session, batch_id: int, *, notices: int, now: datetime) ->
     _advance(dbsession, batch_id, now=now, done_count=-notices, notice_count=-notices)
 
 
-def _advance(dbsession: Session, batch_id: int, *, now: datetime, **steps: int) -> None:
-    values = {name: getattr(Batch, name) + step for name, step in steps.items() if step}
+def _advance(dbsession: Session, batch_id: int, *, now: datetime, begun: bool = False, **steps: int) -> None:
+    values: dict[str, Any] = {name: getattr(Batch, name) + step for name, step in steps.items() if step}
+    if begun:
+        values["began_at"] = sa.func.coalesce(Batch.began_at, sa.literal(now, Instant))
     new = {
         name: values.get(name, getattr(Batch, name))
         for name in ("done_count", "file_count", "open_scans", "error_count")
     }
     finished = sa.and_(new["done_count"] >= new["file_count"], new["open_scans"] <= 0)
+    # What happens to a batch that is done, such as the removal of an image, does not make it done later.
+    done_at = sa.case((~finished, None), (Batch.status == "DONE", Batch.done_at), else_=sa.literal(now, Instant))
     advanced = change(
         dbsession,
         sa.update(Batch)
@@ -280,6 +355,7 @@ def _advance(dbsession: Session, batch_id: int, *, now: datetime, **steps: int) 
             status=sa.case((finished, "DONE"), else_="PROCESSING"),
             has_error=new["error_count"] > 0,
             modified_at=now,
+            done_at=done_at,
         ),
     )
     if not advanced:
@@ -288,7 +364,7 @@ def _advance(dbsession: Session, batch_id: int, *, now: datetime, **steps: int) 
 
 def begin_chunk(dbsession: Session, batch_id: int, first: int, last: int, *, now: datetime) -> None:
     """Show that some images are being processed now. Raises BatchGone."""
-    _advance(dbsession, batch_id, now=now)
+    _advance(dbsession, batch_id, now=now, begun=True)
     change(
         dbsession,
         sa.update(Image)
@@ -297,31 +373,48 @@ def begin_chunk(dbsession: Session, batch_id: int, first: int, last: int, *, now
     )
 
 
-def retry(dbsession: Session, batch: Batch, *, chunk_files: int, now: datetime) -> int:
-    """Import the failed files of a batch again; tell how many. Conflicts are no failures, and stay. Raises BatchGone."""
-    failed = list(
-        dbsession.scalars(
-            sa.select(Outcome).where(Outcome.batch_id == batch.id, Outcome.kind == "error").order_by(Outcome.id)
-        )
-    )
+def retry(dbsession: Session, batch: Batch, *, chunk_files: int, now: datetime, code: str | None = None) -> int:
+    """Import the failed files of a batch again; tell how many. Conflicts are no failures, and stay. Raises BatchGone.
+
+    code: only those that failed for this reason.
+    """
+    of_archive = Outcome.code.startswith(OF_ARCHIVE, autoescape=True)
+    # What was refused inside an archive is nowhere but in it, and would be refused again.
+    which = [Outcome.batch_id == batch.id, Outcome.kind == "error", sa.or_(~of_archive, Outcome.place.is_not(None))]
+    if code is not None:
+        which.append(Outcome.code == code)
+    failed = list(dbsession.scalars(sa.select(Outcome).where(*which).order_by(Outcome.id)))
     if not failed:
         return 0
     folders = [outcome.path for outcome in failed if outcome.code == FOLDER_UNREADABLE]
-    files = [outcome for outcome in failed if outcome.code != FOLDER_UNREADABLE]
+    archives = [outcome for outcome in failed if outcome.code.startswith(OF_ARCHIVE)]
+    files = [
+        outcome for outcome in failed if outcome.code != FOLDER_UNREADABLE and not outcome.code.startswith(OF_ARCHIVE)
+    ]
     _advance(
         dbsession,
         batch.id,
         now=now,
-        open_scans=len(folders),
-        file_count=-len(folders),
+        open_scans=len(folders) + len(archives),
+        file_count=-len(folders) - len(archives),
         done_count=-len(failed),
         error_count=-len(failed),
     )
-    change(dbsession, sa.delete(Outcome).where(Outcome.batch_id == batch.id, Outcome.kind == "error"))
+    change(dbsession, sa.delete(Outcome).where(*which))
     for folder in folders:
         jobs.enqueue(dbsession, "scan_batch", {"below": escape_path(folder)}, batch_id=batch.id, now=now)
+    for outcome in archives:
+        archive = {"path": escape_path(outcome.path), "place": outcome.place, "size": outcome.size}
+        jobs.enqueue(dbsession, "unpack_archive", archive, batch_id=batch.id, now=now)
     rows = [
-        {"batch_id": batch.id, "path": outcome.path, "status": "NEW", "version": 0, "size": outcome.size}
+        {
+            "batch_id": batch.id,
+            "path": outcome.path,
+            "place": outcome.place,
+            "status": "NEW",
+            "version": 0,
+            "size": outcome.size,
+        }
         for outcome in files
     ]
     add_files(
@@ -335,11 +428,54 @@ def retry(dbsession: Session, batch: Batch, *, chunk_files: int, now: datetime) 
     return len(failed)
 
 
-def delete(dbsession: Session, batch: Batch, *, now: datetime) -> bool:
-    """Have a batch deleted with all its images; False when it is being deleted already."""
-    if not change(
-        dbsession, sa.update(Batch).where(Batch.id == batch.id, ~Batch.deleting).values(deleting=True, modified_at=now)
-    ):
+def delete_later(dbsession: Session, batch: Batch, *, minutes: float, now: datetime) -> bool:
+    """Have a batch deleted after so many minutes, until when that can be taken back; False when it is decided already.
+
+    Until then it is a batch like any other: it is imported to its end, found and shown, and the pages say what becomes of it. With 0
+    minutes it is deleted at once.
+    """
+    if minutes <= 0:
+        return delete(dbsession, batch, now=now)
+    decided = change(
+        dbsession,
+        sa.update(Batch)
+        .where(Batch.id == batch.id, ~Batch.deleting, Batch.delete_at.is_(None))
+        .values(delete_at=now + timedelta(minutes=minutes)),
+    )
+    dbsession.expire(batch)
+    return bool(decided)
+
+
+def keep(dbsession: Session, batch: Batch) -> bool:
+    """Take back that a batch is to be deleted; False when nobody wanted that, or it is too late."""
+    kept = change(
+        dbsession,
+        sa.update(Batch).where(Batch.id == batch.id, ~Batch.deleting, Batch.delete_at.is_not(None)).values(delete_at=None),
+    )
+    dbsession.expire(batch)
+    return bool(kept)
+
+
+def deletions_due(dbsession: Session, *, now: datetime) -> bool:
+    """Tell whether the time to take a deletion back is over for some batch."""
+    return bool(dbsession.scalar(sa.select(sa.exists().where(Batch.delete_at <= now, ~Batch.deleting))))
+
+
+def delete_due(dbsession: Session, *, now: datetime) -> int:
+    """Begin the deletions whose time has come; tell how many."""
+    due = sa.select(Batch).where(Batch.delete_at <= now, ~Batch.deleting).order_by(Batch.id).limit(100)
+    return sum(delete(dbsession, batch, now=now, due=True) for batch in dbsession.scalars(due).all())
+
+
+def delete(dbsession: Session, batch: Batch, *, now: datetime, due: bool = False) -> bool:
+    """Have a batch deleted with all its images; False when it is being deleted already.
+
+    due: only when the time of its deletion has come, which somebody may take back at this very moment.
+    """
+    beginning = sa.update(Batch).where(Batch.id == batch.id, ~Batch.deleting)
+    if due:
+        beginning = beginning.where(Batch.delete_at <= now)
+    if not change(dbsession, beginning.values(deleting=True, delete_at=None, modified_at=now)):
         return False
     change(dbsession, sa.delete(Job).where(Job.batch_id == batch.id, Job.status == "queued"))
     jobs.enqueue(dbsession, "delete_batch", {}, batch_id=batch.id, now=now)
@@ -347,11 +483,38 @@ def delete(dbsession: Session, batch: Batch, *, now: datetime) -> bool:
     return True
 
 
+def shared_files(dbsession: Session, batch: Batch) -> int:
+    """Tell how many files of other batches are duplicates of images of this one, and inherit their bytes when it is deleted."""
+    shared = (
+        sa.select(sa.func.count(Outcome.id))
+        .join(Image, Image.id == Outcome.image_id)
+        .where(Image.batch_id == batch.id, Outcome.batch_id != batch.id, Outcome.kind == "duplicate")
+    )
+    return dbsession.scalar(shared) or 0
+
+
 def progress(batch: Batch) -> float:
     """How much of a batch has an outcome, from 0 to 1."""
     if batch.status == "DONE":
         return 1.0
     return batch.done_count / batch.file_count if batch.file_count else 0.0
+
+
+def timeline(dbsession: Session, batch: Batch, *, now: datetime) -> Timeline:
+    """Tell how a batch is or was imported, from its row and those of its jobs that are still there, in two statements."""
+    of_batch = sa.select(Job).where(Job.batch_id == batch.id, Job.kind.in_(("scan_batch", "import_chunk")))
+    by_status = of_batch.with_only_columns(Job.kind, Job.status, sa.func.count(), sa.func.max(Job.finished_at, type_=Instant))
+    chunks = dict.fromkeys(JOB_STATUS, 0)
+    scanned_at = None
+    for kind, status, count, last in dbsession.execute(by_status.group_by(Job.kind, Job.status)):
+        if kind == "import_chunk":
+            chunks[status] = count
+        elif status == "done":
+            scanned_at = last
+    workers = dbsession.scalar(of_batch.with_only_columns(sa.func.count(Job.worker.distinct()))) or 0
+    seconds = ((batch.done_at or now) - batch.began_at).total_seconds() if batch.began_at else 0.0
+    rate = batch.done_count / seconds if seconds > 0 and batch.done_count else None
+    return Timeline(batch.arrived_at, batch.created_at, scanned_at, batch.began_at, batch.done_at, chunks, workers, rate)
 
 
 def totals(dbsession: Session) -> Totals:

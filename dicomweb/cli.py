@@ -102,6 +102,7 @@ def password(ini: Path, generate: bool) -> None:
 def _end_sessions(settings: Settings) -> None:
     import sqlalchemy as sa
 
+    from dicomweb import sessions
     from dicomweb.db import make_engine, work
     from dicomweb.models import WebSession
 
@@ -110,7 +111,7 @@ def _end_sessions(settings: Settings) -> None:
         # Before the first start there is nobody to send away.
         if sa.inspect(engine).has_table(WebSession.__tablename__):
             with work(engine) as dbsession:
-                dbsession.execute(sa.delete(WebSession))
+                sessions.end_all(dbsession)
     finally:
         engine.dispose()
 
@@ -172,6 +173,94 @@ def revoke_token(ini: Path, name: str) -> None:
             raise click.ClickException("There is no token with this name.")
         tokens.revoke(dbsession, found[0])
     click.echo("The token is revoked.")
+
+
+@commands.group()
+def session() -> None:
+    """List and end sessions: the browsers that gave the password."""
+
+
+@session.command("list")
+@click.pass_obj
+def list_sessions(ini: Path) -> None:
+    """List the sessions, the newest first."""
+    from dicomweb import sessions
+    from dicomweb.querying import printable, tabulate
+
+    with _changing(ini) as dbsession:
+        rows = [
+            (
+                sessions.name_of(one),
+                one.address or "-",
+                f"{one.created_at:%Y-%m-%d %H:%M}",
+                f"{one.seen_at or one.created_at:%Y-%m-%d %H:%M}",
+                printable(one.browser) or "-",
+            )
+            for one in sessions.every(dbsession, now=datetime.now(UTC))
+        ]
+    for line in tabulate(("Session", "Address", "Since (UTC)", "Last seen (UTC)", "Browser"), rows) if rows else ("There is no session.",):
+        click.echo(line)
+
+
+@session.command("end")
+@click.argument("name", default="")
+@click.option("--all", "everything", is_flag=True, help="End all sessions.")
+@click.pass_obj
+def end_sessions(ini: Path, name: str, everything: bool) -> None:
+    """End a session by the name that `list` shows, or all; the browser has to give the password again."""
+    from dicomweb import sessions
+
+    if bool(name) == everything:
+        raise click.UsageError("Name one session, or give --all.")
+    with _changing(ini) as dbsession:
+        if everything:
+            click.echo(f"{sessions.end_all(dbsession)} ended.")
+        elif not sessions.end_named(dbsession, name):
+            raise click.ClickException("There is no session with this name.")
+        else:
+            click.echo("The session has ended.")
+
+
+@commands.command()
+@click.argument("do", type=click.Choice(["status", "stop", "start", "rescan"]), default="status")
+@click.pass_obj
+def watcher(ini: Path, do: str) -> None:
+    """Tell how the watcher is; stop it, start it, or have it look at everything now, wherever its process runs."""
+    from dicomweb import watching
+
+    now = datetime.now(UTC)
+    if do != "status":
+        with _changing(ini) as dbsession:
+            if do == "rescan":
+                watching.wish_rescan(dbsession, now=now)
+            else:
+                watching.wish_rest(dbsession, do == "stop", now=now)
+        click.echo({"stop": "It stops", "start": "It starts", "rescan": "It looks at everything"}[do] + " within a few seconds, if its process runs.")
+    click.echo(watching.status(load(ini), now=now).sentence)
+
+
+@commands.command()
+@click.option("--days", type=click.IntRange(0, 99_999), default=30, show_default=True, help="Only batches that did not change for so many days.")
+@click.option("--yes", is_flag=True, help="Do it; else it is only told what would be done.")
+@click.pass_obj
+def cleanup(ini: Path, days: int, yes: bool) -> None:
+    """Remove the source folders of batches that are done without errors; the workers do it."""
+    settings = load(ini)
+    from datetime import timedelta
+
+    from dicomweb import imports
+
+    if settings["import.mode"] == "reference":
+        raise click.ClickException("Files are indexed where they are (import.mode is reference): the source folders hold the only copy.")
+    age, now = timedelta(days=days), datetime.now(UTC)
+    with _changing(ini) as dbsession:
+        found = imports.count_cleanable(dbsession, older_than=age, now=now)
+        asked = imports.clean_all(dbsession, settings, older_than=age, now=now) if yes else 0
+    what = f"{found.batches:,} source folders with {found.images:,} images ({found.bytes:,} bytes)"
+    if not yes:
+        click.echo(f"{what} can be removed; --yes has the workers do it.")
+    else:
+        click.echo(f"{asked:,} of {what} are being removed; the clean-up page tells what became of each.")
 
 
 @contextmanager

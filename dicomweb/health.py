@@ -28,7 +28,7 @@ def complaint(settings: Settings, program: str, *, now: datetime) -> str | None:
             return _dimse(settings)
         case _:
             status = watching.status(settings, now=now)
-            return None if status.active else status.sentence
+            return None if status.alive else status.sentence
 
 
 def _web(settings: Settings) -> str | None:

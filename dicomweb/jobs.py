@@ -176,13 +176,16 @@ def claim_next(dbsession: Session, *, worker: str, lease: float, now: datetime) 
     return None if job_id is None else claim(dbsession, job_id, worker=worker, lease=lease, now=now)
 
 
-def renew(dbsession: Session, *, worker: str, job_id: int | None, lease: float, now: datetime) -> None:
+def renew(
+    dbsession: Session, *, worker: str, job_id: int | None, lease: float, now: datetime, memory: int | None = None
+) -> None:
     """Give a sign of life: the worker is alive, and keeps the job it is on.
 
-    Only that one: what an earlier process of the same name held, or this one could not give back, must lapse.
+    Only that one: what an earlier process of the same name held, or this one could not give back, must lapse. memory: bytes
+    that the worker has now.
     """
-    if not change(dbsession, sa.update(Worker).where(Worker.name == worker).values(seen_at=now)):
-        dbsession.add(Worker(name=worker, started_at=now, seen_at=now))
+    if not change(dbsession, sa.update(Worker).where(Worker.name == worker).values(seen_at=now, memory=memory)):
+        dbsession.add(Worker(name=worker, started_at=now, seen_at=now, memory=memory))
     change(
         dbsession,
         sa.update(Job)
@@ -264,6 +267,12 @@ def retry(dbsession: Session, job: Job, *, now: datetime) -> bool:
     dbsession.expire(job)
     _ring_after_commit(dbsession, job.id)
     return True
+
+
+def retry_failed(dbsession: Session, *, now: datetime, most: int = 1000) -> int:
+    """Try the failed jobs again from the beginning, the oldest first and at most so many; tell how many."""
+    failed = dbsession.scalars(sa.select(Job).where(Job.status == "failed").order_by(Job.id).limit(most)).all()
+    return sum(retry(dbsession, job, now=now) for job in failed)
 
 
 def failed_of_batch(dbsession: Session, batch_id: int, limit: int) -> list[Job]:

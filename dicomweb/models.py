@@ -31,11 +31,23 @@ BATCH_STATUS = {
     "PROCESSING": "The batch currently being processed.",
     "DONE": "The batch is done, and images are ready for cleanup.",
 }
+BATCH_SOURCE = {
+    "folder": "A folder that was dropped into a watched folder.",
+    "upload": "Files that were uploaded with a browser.",
+    "stow": "One request of a program over DICOMweb (STOW-RS).",
+    "dimse": "One association of a device over DIMSE (C-STORE).",
+}
 OUTCOME_KIND = {
     "error": "The file could not be imported.",
     "conflict": "Another file with the same SOPInstanceUID and different bytes is already here; both are kept.",
     "duplicate": "The same file is already here; no second copy was made.",
     "skipped": "The file is no image, and was left out on purpose.",
+}
+CLEANUP_STATUS = {
+    "asked": "A worker will remove the source folder.",
+    "done": "The source folder is gone.",
+    "kept": "The folder is still there, with files that were not imported.",
+    "refused": "Nothing was removed, or not everything.",
 }
 JOB_STATUS = {
     "queued": "The job waits for a worker.",
@@ -111,12 +123,21 @@ class Batch(Base):
 
     __tablename__ = "batch"
     # An address names one batch for ever, so the ids of removed rows must not come again; so with images and jobs.
-    __table_args__ = {"sqlite_autoincrement": True}
+    __table_args__ = (
+        sa.Index("ix_batch_created_at", "created_at"),
+        sa.Index(
+            "ix_batch_delete_at",
+            "delete_at",
+            postgresql_where=sa.text("delete_at IS NOT NULL"),
+            sqlite_where=sa.text("delete_at IS NOT NULL"),
+        ),
+        {"sqlite_autoincrement": True},
+    )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     name: Mapped[str] = mapped_column(sa.Text, unique=True)
     source: Mapped[str] = mapped_column(
-        sa.Text, default="folder", doc="Through which door: folder, upload, stow, dimse."
+        sa.Text, default="folder", doc="Through which door: one of BATCH_SOURCE."
     )
     path: Mapped[str | None] = mapped_column(FilePath, doc="The folder the files of this batch lie in.")
     only_study: Mapped[str | None] = mapped_column(
@@ -132,6 +153,11 @@ class Batch(Base):
     has_error: Mapped[bool] = mapped_column(sa.Boolean, default=False)
     created_at: Mapped[datetime] = mapped_column(Instant)
     modified_at: Mapped[datetime] = mapped_column(Instant)
+    arrived_at: Mapped[datetime | None] = mapped_column(
+        Instant, doc="When its folder was first seen; NULL: it never waited, or before this was noted."
+    )
+    began_at: Mapped[datetime | None] = mapped_column(Instant, doc="When its first chunk was begun.")
+    done_at: Mapped[datetime | None] = mapped_column(Instant, doc="When its last file got its outcome; NULL: not yet.")
     file_count: Mapped[int] = mapped_column(sa.Integer, default=0, doc="Files found by the scan.")
     done_count: Mapped[int] = mapped_column(sa.Integer, default=0, doc="Files that have an outcome.")
     image_count: Mapped[int] = mapped_column(sa.Integer, default=0, doc="Files that became images, conflicts included.")
@@ -140,8 +166,27 @@ class Batch(Base):
         sa.Integer, default=0, doc="Outcomes that are duplicates or skipped files."
     )
     byte_count: Mapped[int] = mapped_column(sa.BigInteger, default=0, doc="Bytes of the images.")
+    delete_at: Mapped[datetime | None] = mapped_column(
+        Instant, doc="Somebody had it deleted: when that begins. Until then it can be taken back."
+    )
 
     outcomes: Mapped[list[Outcome]] = relationship(back_populates="batch", lazy="raise", passive_deletes=True)
+
+
+class Cleanup(Base):
+    """What became of the wish to have the source folder of a batch removed; at most one a batch, the last one."""
+
+    __tablename__ = "cleanup"
+
+    batch_id: Mapped[int] = mapped_column(sa.ForeignKey("batch.id", ondelete="CASCADE"), primary_key=True)
+    status: Mapped[str] = mapped_column(sa.Text, index=True, doc="One of CLEANUP_STATUS.")
+    asked_at: Mapped[datetime] = mapped_column(Instant)
+    ended_at: Mapped[datetime | None] = mapped_column(Instant)
+    automatic: Mapped[bool] = mapped_column(sa.Boolean, doc="The setting wanted it, and nobody pressed a button.")
+    files: Mapped[int] = mapped_column(sa.Integer, default=0, doc="Source files that are gone.")
+    bytes: Mapped[int] = mapped_column(sa.BigInteger, default=0, doc="Their bytes.")
+    kept: Mapped[int] = mapped_column(sa.Integer, default=0, doc="Files that were left where they are.")
+    reason: Mapped[str | None] = mapped_column(sa.Text, doc="Why not everything is gone, as a sentence.")
 
 
 class Claim(Base):
@@ -233,6 +278,9 @@ class Image(Base):
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     batch_id: Mapped[int] = mapped_column(sa.ForeignKey("batch.id"))
     path: Mapped[str] = mapped_column(FilePath, doc="Relative to the folder of the batch.")
+    place: Mapped[str | None] = mapped_column(
+        sa.Text, doc="Of an uploaded file that is not imported yet: where it lies in the folder of deliveries."
+    )
     status: Mapped[str] = mapped_column(sa.Text, default="NEW")
     sop_instance_uid: Mapped[str | None] = mapped_column(sa.Text, doc="(0008,0018) UI SOPInstanceUID")
     version: Mapped[int] = mapped_column(sa.SmallInteger, default=0)
@@ -272,6 +320,9 @@ class Outcome(Base):
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     batch_id: Mapped[int] = mapped_column(sa.ForeignKey("batch.id"))
     path: Mapped[str] = mapped_column(FilePath, doc="Relative to the folder of the batch.")
+    place: Mapped[str | None] = mapped_column(
+        sa.Text, doc="Of an uploaded file that is kept: where it lies in the folder of deliveries."
+    )
     kind: Mapped[str] = mapped_column(sa.Text, doc="One of OUTCOME_KIND.")
     code: Mapped[str] = mapped_column(
         sa.Text, doc="Short and stable, for programs: truncated, not-dicom, duplicate, ..."
@@ -287,6 +338,23 @@ class Outcome(Base):
     at: Mapped[datetime] = mapped_column(Instant)
 
     batch: Mapped[Batch] = relationship(back_populates="outcomes", lazy="raise")
+
+
+class Upload(Base):
+    """Files that somebody sent with a browser, or with the tus protocol, and that became a batch or joined one."""
+
+    __tablename__ = "upload"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    folder: Mapped[str] = mapped_column(sa.Text, unique=True, doc="Its name in the folder of deliveries.")
+    batch_id: Mapped[int] = mapped_column(sa.ForeignKey("batch.id", ondelete="CASCADE"), index=True)
+    joined: Mapped[bool] = mapped_column(sa.Boolean, doc="The batch was there before.")
+    sender: Mapped[str] = mapped_column(sa.Text, doc="Who sent it: session, program, open, or the name of a token.")
+    address: Mapped[str] = mapped_column(sa.Text, doc="The address of the sender.")
+    file_count: Mapped[int] = mapped_column(sa.Integer, doc="Files as they were sent; an archive is one.")
+    byte_count: Mapped[int] = mapped_column(sa.BigInteger)
+    begun_at: Mapped[datetime] = mapped_column(Instant)
+    at: Mapped[datetime] = mapped_column(Instant, doc="When it became a batch.")
 
 
 class Arrival(Base):
@@ -343,6 +411,33 @@ class Worker(Base):
     name: Mapped[str] = mapped_column(sa.Text, primary_key=True, doc="host:pid")
     started_at: Mapped[datetime] = mapped_column(Instant)
     seen_at: Mapped[datetime] = mapped_column(Instant)
+    memory: Mapped[int | None] = mapped_column(sa.BigInteger, doc="Bytes of memory it had at its last sign of life.")
+
+
+class WatcherWish(Base):
+    """What people want of the watcher, which reads this single row (id 1) every few seconds, wherever it runs."""
+
+    __tablename__ = "watcher_wish"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    rests: Mapped[bool] = mapped_column(sa.Boolean, default=False, doc="It shall look at nothing and claim nothing.")
+    rescan_at: Mapped[datetime | None] = mapped_column(Instant, doc="When a scan was last asked for.")
+    changed_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class Sample(Base):
+    """How things were at a whole minute. Old ones are thinned out, so that there are never more than a few thousand."""
+
+    __tablename__ = "sample"
+
+    at: Mapped[datetime] = mapped_column(Instant, primary_key=True, autoincrement=False)
+    queued: Mapped[int] = mapped_column(sa.Integer)
+    running: Mapped[int] = mapped_column(sa.Integer)
+    failed: Mapped[int] = mapped_column(sa.Integer)
+    workers: Mapped[int] = mapped_column(sa.Integer, doc="Alive.")
+    images: Mapped[int] = mapped_column(sa.BigInteger)
+    bytes: Mapped[int] = mapped_column(sa.BigInteger, doc="Of the images.")
+    free: Mapped[int] = mapped_column(sa.BigInteger, doc="Free bytes of the disk of the state folder.")
 
 
 class WebSession(Base):
@@ -353,6 +448,9 @@ class WebSession(Base):
     token_hash: Mapped[str] = mapped_column(sa.Text, primary_key=True, doc="SHA-256 of the cookie's token.")
     created_at: Mapped[datetime] = mapped_column(Instant)
     expires_at: Mapped[datetime] = mapped_column(Instant)
+    address: Mapped[str] = mapped_column(sa.Text, default="", server_default="", doc="Where the browser was last seen.")
+    browser: Mapped[str] = mapped_column(sa.Text, default="", server_default="", doc="What it called itself when it began.")
+    seen_at: Mapped[datetime | None] = mapped_column(Instant, doc="When it last asked for something, to the minute.")
 
 
 class Token(Base):

@@ -32,3 +32,13 @@ def die_with_parent(parent: int, with_signal: signal.Signals = signal.SIGKILL) -
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != parent:
         os.kill(os.getpid(), with_signal)
+
+
+def resident_bytes() -> int | None:
+    """Tell how much memory this process has now; None where the machine does not say."""
+    try:
+        # proc(5): pages; the second number is what is resident.
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return None

@@ -155,6 +155,7 @@ def _bequeath(dbsession: Session, images: Sequence[Image], *, now: datetime) -> 
                 {
                     "batch_id": batch_id,
                     "path": outcome.path,
+                    "place": None if stored else outcome.place,
                     "status": "NEW",
                     "version": 0,
                     "size": image.size if stored else outcome.size,

@@ -15,14 +15,16 @@ from pyramid.authorization import DENY_ALL, Allow, Authenticated
 from sqlalchemy.orm import joinedload
 
 from dicomweb.exports import Exports
+from dicomweb.imports import OpenUpload, UploadGone, announced
 from dicomweb.jobs import Doorbell
-from dicomweb.models import Arrival, Batch, Image, Job, Label, SavedSearch, Series, Study, Token
+from dicomweb.models import Arrival, Batch, Image, Job, Label, Patient, SavedSearch, Series, Study, Token
 from dicomweb.pixels import Renderer
 from dicomweb.security import Permission
 from dicomweb.storage import Storage
 
 # Eighteen digits always fit into the 64 bits of an id.
 _ID = re.compile(r"[1-9][0-9]{0,17}")
+_KEY = re.compile(r"[0-9a-f]{32}")
 
 
 class Resource:
@@ -48,6 +50,10 @@ class Root(Resource):
 
 class SettingsResource(Resource):
     """``/settings``"""
+
+
+class StatisticsResource(Resource):
+    """``/statistics``"""
 
 
 class SearchResource(Resource):
@@ -134,6 +140,22 @@ class SeriesResource(Resource):
     def __init__(self, request: Any, name: str, parent: Resource, series: Series) -> None:
         super().__init__(request, name, parent)
         self.series = series
+
+
+class PatientsContainer(Container):
+    """``/patients``"""
+
+    def find(self, key: int, name: str) -> PatientResource:
+        """Find a patient."""
+        return PatientResource(self.request, name, self, _found(self.request.dbsession.get(Patient, key), name))
+
+
+class PatientResource(Resource):
+    """``/patients/<id>``"""
+
+    def __init__(self, request: Any, name: str, parent: Resource, patient: Patient) -> None:
+        super().__init__(request, name, parent)
+        self.patient = patient
 
 
 class StudiesContainer(Container):
@@ -233,9 +255,58 @@ class LabelResource(Resource):
         self.label = label
 
 
+class UploadsContainer(Resource):
+    """``/upload``: the page, and uploads by their keys. None of them needs the database while it is not a batch."""
+
+    def __getitem__(self, name: str) -> UploadResource:
+        if not _KEY.fullmatch(name):
+            raise KeyError(name)
+        return UploadResource(self.request, name, self)
+
+
+class UploadResource(Resource):
+    """``/upload/<key>``. upload: while it is not a batch; batch_id: of the batch that it became or joined."""
+
+    def __init__(self, request: Any, name: str, parent: Resource) -> None:
+        super().__init__(request, name, parent)
+        self.key = name
+        self.upload: OpenUpload | None = None
+        self.batch_id: int | None = None
+        try:
+            self.upload = OpenUpload(request.registry.settings["dicomweb"], name)
+        except UploadGone:
+            self.batch_id = _found(announced(request.registry["importer"], name), name)
+
+    def __getitem__(self, name: str) -> UploadFilesResource:
+        if name != "files":
+            raise KeyError(name)
+        return UploadFilesResource(self.request, name, self)
+
+
+class UploadFilesResource(Resource):
+    """``/upload/<key>/files``"""
+
+    def __init__(self, request: Any, name: str, parent: UploadResource) -> None:
+        super().__init__(request, name, parent)
+        self.upload = parent.upload
+
+    def __getitem__(self, name: str) -> UploadFileResource:
+        return UploadFileResource(self.request, name, self)
+
+
+class UploadFileResource(Resource):
+    """``/upload/<key>/files/<id>``; whether there is such a file only its upload can tell."""
+
+    def __init__(self, request: Any, name: str, parent: UploadFilesResource) -> None:
+        super().__init__(request, name, parent)
+        self.upload = parent.upload
+        self.file_id = name
+
+
 _CONTAINERS: dict[str, type[Resource]] = {
     "batches": BatchesContainer,
     "images": ImagesContainer,
+    "patients": PatientsContainer,
     "series": SeriesContainer,
     "studies": StudiesContainer,
     "arrivals": ArrivalsContainer,
@@ -246,6 +317,8 @@ _CONTAINERS: dict[str, type[Resource]] = {
     "search": SearchResource,
     "console": ConsoleResource,
     "settings": SettingsResource,
+    "statistics": StatisticsResource,
+    "upload": UploadsContainer,
 }
 
 

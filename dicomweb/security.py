@@ -12,7 +12,6 @@ up, a default permission for every view, and the access list of the resource tre
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import ipaddress
 import re
@@ -20,13 +19,12 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-import sqlalchemy as sa
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
@@ -40,14 +38,11 @@ from pyramid.tweens import EXCVIEW, INGRESS, MAIN
 from sqlalchemy.orm import Session
 from zope.interface import implementer
 
-from dicomweb import passwords, tokens
+from dicomweb import passwords, sessions, tokens
 from dicomweb.db import work
-from dicomweb.models import WebSession
 from dicomweb.settings import Settings, is_loopback
 
 SESSION_COOKIE = "dicomweb_session"
-# A browser that is never closed keeps its cookie for ever; the database does not.
-SESSION_LIFETIME = timedelta(hours=24)
 # The token against forged requests hangs on this cookie where there is no session: on the lockdown page, and with the lockdown off.
 VISITOR_COOKIE = "dicomweb_visitor"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -66,6 +61,11 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+# A worker obeys the policy of its own script. The one that decodes frames compiles its decoders (WebAssembly); it asks for nothing else.
+_DECODER = re.compile(r"/static/dist/assets/decodeImageFrameWorker-[A-Za-z0-9_-]+\.js")
+WORKER_POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'"
+# The page of an image starts that worker, and its tools make their cursors and snapshots as blobs.
+VIEWER_POLICY = CONTENT_SECURITY_POLICY.replace("img-src 'self' data:", "img-src 'self' data: blob:") + "; worker-src 'self'"
 HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -94,6 +94,7 @@ class Permission(StrEnum):
     USE = "application:use", "See the dashboard, and everything no other permission is named for."
     BATCH_READ = "batch:read", "See batches, their errors and their notices."
     BATCH_RETRY = "batch:retry", "Have the failed files of a batch imported again."
+    BATCH_UPLOAD = "batch:upload", "Upload files into a new batch, or into one that is there."
     BATCH_DELETE = "batch:delete", "Delete a batch with all its images."
     IMAGE_READ = "image:read", "See images and their header elements."
     IMAGE_ADD = "image:add", "Store images."
@@ -105,7 +106,18 @@ class Permission(StrEnum):
     JOB_RETRY = "job:retry", "Have a failed job tried again."
     SETTINGS_READ = "settings:read", "See the settings in force, the watcher, the workers and the storage."
     TOKEN_CHANGE = "token:change", "Make tokens for programs, and revoke them."
-    SESSION_END = "session:end", "End one's own session."
+    SESSION_END = "session:end", "End sessions, one's own and others."
+    PASSWORD_CHANGE = "password:change", "Set another password."
+    WATCHER_CHANGE = "watcher:change", "Stop the watcher, start it, and have it look once more."
+    SOURCE_REMOVE = "source:remove", "Have the source folders of imported batches removed."
+
+
+# Else whoever finds a token could make himself a way in that outlives it, or lock the others out.
+NOT_FOR_TOKENS: dict[str, str] = {
+    Permission.TOKEN_CHANGE: "A token cannot make or revoke tokens.",
+    Permission.PASSWORD_CHANGE: "A token cannot change the password.",
+    Permission.SESSION_END: "A token cannot end sessions.",
+}
 
 
 class Identity(NamedTuple):
@@ -206,19 +218,17 @@ class LockdownPolicy:
     def permits(self, request: Any, context: Any, permission: str) -> Any:
         """Tell whether the access lists of a resource and those above it grant a permission."""
         identity = self.identity(request)
-        if identity is not None and identity.kind == "token" and permission == Permission.TOKEN_CHANGE:
-            # Else whoever finds a token could make himself another one that never ends.
-            return Denied("A token cannot make or revoke tokens.")
+        if identity is not None and identity.kind == "token" and (sentence := NOT_FOR_TOKENS.get(permission)):
+            return Denied(sentence)
         principals = [Everyone] if identity is None else [Everyone, Authenticated]
         return self._acl.permits(context, principals, permission)
 
     def remember(self, request: Any, userid: str, **_options: Any) -> list[tuple[str, str]]:
         """Begin a session: a new token each time, so that no token from before the login is worth anything."""
         token = secrets.token_urlsafe(32)
-        now = datetime.now(UTC)
         _forget_token(request)
-        request.dbsession.execute(sa.delete(WebSession).where(WebSession.expires_at <= now))
-        request.dbsession.add(WebSession(token_hash=_hash(token), created_at=now, expires_at=now + SESSION_LIFETIME))
+        address, browser = request.remote_addr or "", request.user_agent or ""
+        sessions.begin(request.dbsession, token, address=address, browser=browser, now=datetime.now(UTC))
         return [("Set-Cookie", _cookie(request, SESSION_COOKIE, token))]
 
     def forget(self, request: Any, **_options: Any) -> list[tuple[str, str]]:
@@ -268,8 +278,11 @@ def _recognise(
     now = datetime.now(UTC)
     if session is not None:
         with reading() as dbsession:
-            expires_at = dbsession.scalar(sa.select(WebSession.expires_at).where(WebSession.token_hash == _hash(session)))
-        if expires_at is not None and expires_at > now:
+            found = sessions.find(dbsession, session, now=now)
+        if found is not None:
+            if not sessions.is_noted(found, address=address, now=now):
+                with work(registry["engine"]) as dbsession:
+                    sessions.note_use(dbsession, session, address=address, now=now)
             return Identity("session")
     scheme, _, credentials = authorization.partition(" ")
     lock: Lock = registry["lock"]
@@ -307,11 +320,7 @@ def _password(credentials: str) -> str | None:
 
 def _forget_token(request: Any) -> None:
     if token := session_token(request):
-        request.dbsession.execute(sa.delete(WebSession).where(WebSession.token_hash == _hash(token)))
-
-
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+        sessions.end(request.dbsession, token)
 
 
 def _cookie(request: Any, name: str, value: str) -> str:
@@ -393,6 +402,8 @@ def headers_tween(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any
 
     def tween(request: Any) -> Any:
         response = handler(request)
+        if _DECODER.fullmatch(request.environ.get("PATH_INFO", "")):
+            response.headers.setdefault("Content-Security-Policy", WORKER_POLICY)
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response

@@ -33,8 +33,9 @@ from dicomweb.supervisor import CannotStart, make_folders
 STRANGERS_BODY_BYTES = 64 << 10
 # No page and no call of the API takes more.
 MAX_BODY_BYTES = 16 << 20
-# Storing instances does.
+# Storing instances does, and the upload page without scripts. With them files come in pieces that are smaller.
 LARGE_BODIES = "/dicom-web/studies"
+UPLOAD_FORM = "/upload/form"
 # What must stay free on the disk while a body is received.
 SPARE_BYTES = 256 << 20
 # So much of a body that is refused is still received (and thrown away), because most clients send it all before they
@@ -71,7 +72,7 @@ class Doorman:
 
     def limit(self, method: str, path: str) -> int:
         """Tell how large a body may be."""
-        stores = method == "POST" and (path == LARGE_BODIES or path.startswith(LARGE_BODIES + "/"))
+        stores = method == "POST" and (path in (LARGE_BODIES, UPLOAD_FORM) or path.startswith(LARGE_BODIES + "/"))
         return max(MAX_BODY_BYTES, self._settings["web.max_body_bytes"]) if stores else MAX_BODY_BYTES
 
     def refuse(self, headers: dict[str, str], address: str, size: int, limit: int) -> Refusal | None:

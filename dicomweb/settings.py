@@ -197,7 +197,7 @@ SETTINGS: tuple[Setting, ...] = (
         "DICOMWEB_WEB_MAX_BODY_BYTES",
         "bytes",
         "4G",
-        "A larger request to store images (STOW-RS) is refused.",
+        "A larger request to store images (STOW-RS, or the upload page without scripts) is refused.",
     ),
     Setting(
         "stow.wait_seconds",
@@ -205,6 +205,43 @@ SETTINGS: tuple[Setting, ...] = (
         "seconds",
         "15",
         "How long a request to store images waits for the import before it is answered with 202.",
+    ),
+    Setting("upload.max_bytes", "DICOMWEB_UPLOAD_MAX_BYTES", "bytes", "64G", "How many bytes one upload may have."),
+    Setting("upload.max_files", "DICOMWEB_UPLOAD_MAX_FILES", "count", "100000", "How many files one upload may have."),
+    Setting(
+        "upload.keep_seconds",
+        "DICOMWEB_UPLOAD_KEEP_SECONDS",
+        "seconds",
+        "259200",
+        "An upload that was begun and not ended is removed when nothing came for so long.",
+    ),
+    Setting(
+        "upload.archive_max_bytes",
+        "DICOMWEB_UPLOAD_ARCHIVE_MAX_BYTES",
+        "bytes",
+        "64G",
+        "A ZIP archive that unpacks to more is refused.",
+    ),
+    Setting(
+        "upload.archive_max_files",
+        "DICOMWEB_UPLOAD_ARCHIVE_MAX_FILES",
+        "count",
+        "100000",
+        "A ZIP archive with more files is refused.",
+    ),
+    Setting(
+        "upload.archive_max_ratio",
+        "DICOMWEB_UPLOAD_ARCHIVE_MAX_RATIO",
+        "count",
+        "200",
+        "A ZIP archive that unpacks to so many times its size (and to more than 256 MB) is refused.",
+    ),
+    Setting(
+        "upload.archive_depth",
+        "DICOMWEB_UPLOAD_ARCHIVE_DEPTH",
+        "count",
+        "2",
+        "How deep ZIP archives may lie in each other: 1 means that one inside another is not unpacked.",
     ),
     Setting(
         "dimse.port",
@@ -256,6 +293,20 @@ SETTINGS: tuple[Setting, ...] = (
         "seconds",
         "14400",
         "How long one association may last.",
+    ),
+    Setting(
+        "cleanup.undo_minutes",
+        "DICOMWEB_CLEANUP_UNDO_MINUTES",
+        "minutes",
+        "30",
+        "How long the deletion of a batch can be taken back; 0 means not at all.",
+    ),
+    Setting(
+        "cleanup.source_days",
+        "DICOMWEB_CLEANUP_SOURCE_DAYS",
+        "days",
+        "0",
+        "Remove the source folders of batches without errors after so many days; 0 means only when somebody asks for it.",
     ),
     Setting(
         "console.enabled",
@@ -395,14 +446,14 @@ class Settings(Mapping[str, Any]):
                 if not text.isascii() or not text.isdigit() or int(text) > 65535:
                     raise wrong("a port, a number from 0 to 65535")
                 return int(text)
-            case "seconds":
+            case "seconds" | "minutes" | "days":
                 try:
-                    seconds = float(text)
+                    span = float(text)
                 except ValueError:
-                    raise wrong("a number of seconds") from None
-                if not 0 <= seconds < 1e9:
-                    raise wrong("a number of seconds")
-                return seconds
+                    raise wrong(f"a number of {row.kind}") from None
+                if not 0 <= span < (1e9 if row.kind == "seconds" else 1e5):
+                    raise wrong(f"a number of {row.kind}")
+                return span
             case "bytes":
                 number, unit = (text[:-1], text[-1:].upper()) if text[-1:].isalpha() else (text, "")
                 if unit not in _UNITS or not number.isdigit():

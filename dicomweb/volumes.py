@@ -160,10 +160,15 @@ def _judge_stack(stack: list[Slice]) -> list[Volume | Unfit]:
         sorted_parts = {value: _placed(part) for value, part in parts.items()}
         if len(parts) > 1 and not any(_has_twins(part) for part in sorted_parts.values()):
             return [
-                _judge_steps(part, f"{name} {value}") if len(part) >= FEWEST else _unfit([one for _, one in part], "too-few")
+                _judge_steps(part, _told(name, value)) if len(part) >= FEWEST else _unfit([one for _, one in part], "too-few")
                 for value, part in sorted_parts.items()
             ]
     return _judge_rounds(placed) or [_unfit(stack, "duplicate-positions")]
+
+
+def _told(name: str, value: Hashable) -> str:
+    """Name a part of the images by what tells it from the others; without a value it is what the others are not."""
+    return f"{name} {' '.join(map(str, value)) if isinstance(value, tuple) else value}" if value is not None else f"no {name}"
 
 
 def _judge_rounds(placed: list[tuple[float, Slice]]) -> list[Volume | Unfit]:

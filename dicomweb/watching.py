@@ -1,4 +1,7 @@
-"""Is the watcher running, and does it reach its folders? Read from the pid file that it keeps in the state folder.
+"""Is the watcher running, does it reach its folders, and what do people want of it?
+
+How it is stands in the pid file that it keeps in the state folder; what people want of it, to rest or to look once more, in a row
+that it reads every few seconds. So both work when it runs in another container, and a wish outlives every process.
 
 The file is the watcher's status: there and alive means active. It also names the moment at which the process started, so
 that another process that got the same number is not taken for the watcher. From another machine or container, whose
@@ -14,12 +17,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dicomweb.models import escape_path
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from dicomweb.db import change, insert_missing
+from dicomweb.models import WatcherWish, escape_path
 from dicomweb.settings import Settings
 
 # How often the watcher gives a sign of life, and how old it may be.
 SIGN_OF_LIFE_SECONDS = 10
 ALIVE_SECONDS = 30
+# How soon it notices what is wished of it.
+WISH_SECONDS = 2
 
 
 class RootStatus(NamedTuple):
@@ -33,7 +42,8 @@ class RootStatus(NamedTuple):
 class WatcherStatus(NamedTuple):
     """The watcher as people see it.
 
-    pid, since, seen: None when it never ran or was stopped properly. roots: as the settings name them.
+    active: it looks after its folders. alive: its process runs, perhaps only resting because somebody wanted it. pid, since, seen:
+    None when it never ran or was stopped properly. scanned: when it last looked at everything. roots: as the settings name them.
     """
 
     active: bool
@@ -42,6 +52,8 @@ class WatcherStatus(NamedTuple):
     since: datetime | None
     seen: datetime | None
     roots: list[RootStatus]
+    alive: bool = False
+    scanned: datetime | None = None
 
 
 class Record(NamedTuple):
@@ -56,6 +68,16 @@ class Record(NamedTuple):
     seen: datetime
     sentence: str
     roots: list[RootStatus]
+    resting: bool = False
+    scanned: datetime | None = None
+
+
+class Wish(NamedTuple):
+    """What people want of the watcher. rests: to do nothing. rescan_at: when somebody last asked for a look at everything."""
+
+    rests: bool = False
+    rescan_at: datetime | None = None
+    changed_at: datetime | None = None
 
 
 def pid_file(settings: Settings) -> Path:
@@ -73,13 +95,38 @@ def status(settings: Settings, *, now: datetime) -> WatcherStatus:
         return WatcherStatus(False, sentence, None, record.since, record.seen, _unwatched(settings))
     if now - record.seen > timedelta(seconds=2 * ALIVE_SECONDS):
         sentence = f"The watcher is running, but has been busy or stuck since {_moment(record.seen)}."
+    elif record.resting:
+        sentence = "The watcher is stopped; what is dropped waits until it is started again."
     elif record.sentence:
         sentence = record.sentence
     elif all(root.ok for root in record.roots):
         sentence = "The watcher is active."
     else:
         sentence = "The watcher is active, but not all watched folders can be read."
-    return WatcherStatus(True, sentence, record.pid, record.since, record.seen, record.roots)
+    return WatcherStatus(
+        not record.resting, sentence, record.pid, record.since, record.seen, record.roots, alive=True, scanned=record.scanned
+    )
+
+
+def read_wish(dbsession: Session) -> Wish:
+    """Tell what is wished of the watcher."""
+    row = dbsession.execute(sa.select(WatcherWish.rests, WatcherWish.rescan_at, WatcherWish.changed_at)).first()
+    return Wish() if row is None else Wish(*row)
+
+
+def wish_rest(dbsession: Session, rests: bool, *, now: datetime) -> None:
+    """Want the watcher to rest, or to work again; it stays so over restarts."""
+    _wish(dbsession, now=now, rests=rests)
+
+
+def wish_rescan(dbsession: Session, *, now: datetime) -> None:
+    """Want the watcher to look at everything once more."""
+    _wish(dbsession, now=now, rescan_at=now)
+
+
+def _wish(dbsession: Session, *, now: datetime, **values: Any) -> None:
+    insert_missing(dbsession, WatcherWish, [{"id": 1, "rests": False, "changed_at": now}])
+    change(dbsession, sa.update(WatcherWish).where(WatcherWish.id == 1).values(changed_at=now, **values))
 
 
 def is_alive(record: Record, *, now: datetime) -> bool:
@@ -103,6 +150,8 @@ def read_record(path: Path) -> Record | None:
             seen=datetime.fromisoformat(said["seen"]),
             sentence=str(said["sentence"]),
             roots=[RootStatus(str(root["path"]), bool(root["ok"]), str(root["sentence"])) for root in said["roots"]],
+            resting=bool(said.get("resting", False)),
+            scanned=datetime.fromisoformat(said["scanned"]) if said.get("scanned") else None,
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -115,6 +164,7 @@ def as_json(record: Record) -> dict[str, Any]:
         "since": record.since.isoformat(),
         "seen": record.seen.isoformat(),
         "roots": [root._asdict() for root in record.roots],
+        "scanned": record.scanned.isoformat() if record.scanned else None,
     }
 
 

@@ -200,8 +200,11 @@ def _results(api: CheckedApp, busy: int) -> None:
     api.post(failed["retry_url"], status=202)
     api.post(failed["retry_url"], status=409)
     api.post(f"/api/batches/{busy}/retry", status=202)
+    api.post(f"/api/batches/{busy}/keep", status=409)
     api.delete(f"/api/batches/{busy}", status=202)
     api.delete(f"/api/batches/{busy}", status=409)
+    api.post(f"/api/batches/{busy}/keep", status=200)
+    api.delete(f"/api/batches/{busy}?at_once=true", status=202)
     api.post(f"/api/batches/{busy}/retry", status=409)
 
 

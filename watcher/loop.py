@@ -14,10 +14,10 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
-from dicomweb import batches, jobs
+from dicomweb import batches, jobs, watching
 from dicomweb.db import work
 from dicomweb.settings import SettingError, Settings
-from dicomweb.watching import SIGN_OF_LIFE_SECONDS, RootStatus
+from dicomweb.watching import SIGN_OF_LIFE_SECONDS, WISH_SECONDS, RootStatus
 from watcher import disk, events
 from watcher.arrivals import CLAIM, FILE, FOLDER, KNOWN, WAITS, Arrivals, Census, Entry, Verdict, is_temporary
 from watcher.disk import Counting
@@ -138,6 +138,9 @@ class Watcher:
         self._report_again = self._recount = True
         self._database = BackOff()
         self._scan_due = self._full_due = self._sign_due = self._rested = 0.0
+        self._wish: watching.Wish | None = None
+        self._wish_due = 0.0
+        self._scanned: datetime | None = None
 
     # One turn.
 
@@ -149,6 +152,14 @@ class Watcher:
     def turn(self, wait: float) -> None:
         """Wait for events for at most so many seconds, then do what is due."""
         clock = self._clock()
+        if clock >= self._wish_due:
+            self._read_wish()
+        if self._rests:
+            # Events are taken all the same: they tell how a folder came, which no later scan can find out.
+            self._take_events(wait)
+            if self._clock() >= self._sign_due:
+                self._give_sign()
+            return
         if self._to_count:
             wait = 0.0
         self._take_events(max(0.0, min(wait, self._scan_due - clock, self._full_due - clock)))
@@ -170,6 +181,25 @@ class Watcher:
         """Give the state of the roots for people."""
         return [root.status() for root in self._roots]
 
+    @property
+    def _rests(self) -> bool:
+        return self._wish is not None and self._wish.rests
+
+    def _read_wish(self) -> None:
+        self._wish_due = self._clock() + WISH_SECONDS
+        try:
+            with work(self._engine, read_only=True) as dbsession:
+                wish = watching.read_wish(dbsession)
+        except SQLAlchemyError:
+            # The wishes of before go on; scans notice and tell that the database is away.
+            return
+        before, self._wish = self._wish, wish
+        if wish.rests != (before is not None and before.rests):
+            log.info("Stopped by a wish." if wish.rests else "Started by a wish.")
+            self._sign_due = 0.0
+        if before is not None and (before.rests or wish.rescan_at != before.rescan_at):
+            self._full_due = self._clock()
+
     def _give_sign(self) -> None:
         sentence = (
             "The watcher is active, but the database cannot be reached; it tries again."
@@ -177,7 +207,9 @@ class Watcher:
             else ""
         )
         try:
-            self._presence.show(sentence, self.statuses(), now=self._now())
+            self._presence.show(
+                sentence, self.statuses(), now=self._now(), resting=self._rests, scanned=self._scanned
+            )
         except OSError as error:
             log.warning("The pid file cannot be written (%s).", error.strerror)
         self._sign_due = self._clock() + SIGN_OF_LIFE_SECONDS
@@ -227,6 +259,9 @@ class Watcher:
         self._remember()
         self._decide(moving)
         self._start_counting()
+        if full:
+            self._scanned = self._now()
+            self._sign_due = 0.0
         ended = self._clock()
         self._rested = ended + max(SHORTEST_REST, REST_FACTOR * (ended - began))
         if moving:

@@ -58,10 +58,22 @@ class Presence:
         if not (locked and in_another_container):
             raise AlreadyRunning(_sentence(record))
 
-    def show(self, sentence: str, roots: Sequence[watching.RootStatus], *, now: datetime) -> None:
+    def show(
+        self,
+        sentence: str,
+        roots: Sequence[watching.RootStatus],
+        *,
+        now: datetime,
+        resting: bool = False,
+        scanned: datetime | None = None,
+    ) -> None:
         """Give a sign of life, and say how things are; sentence: empty when all is well. Raises OSError."""
         self._record = self._record._replace(
-            sentence=sentence, roots=[root._replace(path=escape_path(root.path)) for root in roots], seen=now
+            sentence=sentence,
+            roots=[root._replace(path=escape_path(root.path)) for root in roots],
+            seen=now,
+            resting=resting,
+            scanned=scanned,
         )
         self._write()
 

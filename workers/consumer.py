@@ -23,7 +23,9 @@ from kombu.utils.limits import TokenBucket
 from dicomweb import batches, imports, jobs
 from dicomweb.imports import Importer, Stopping
 from dicomweb.models import Job
+from dicomweb.processes import resident_bytes
 from dicomweb.storage import StorageFailed
+from workers.chores import do_chores
 
 log = logging.getLogger(__name__)
 
@@ -164,10 +166,12 @@ class Worker(ConsumerMixin):
             late = jobs.sweep(
                 dbsession, max_attempts=self._importer.settings["jobs.max_attempts"], now=self._importer.clock()
             )
+        do_chores(self._importer)
         if late and self._importer.doorbell is not None:
             self._importer.doorbell.ring(late)
         # What a web server or a listener that was killed left lying.
         imports.clear_left(self._importer)
+        imports.clear_uploads(self._importer)
 
     def _show_life(self) -> None:
         while not self.should_stop:
@@ -177,7 +181,9 @@ class Worker(ConsumerMixin):
     def _renew(self) -> None:
         with self._importer.work() as dbsession:
             now = self._importer.clock()
-            jobs.renew(dbsession, worker=self.name, job_id=self._job_id, lease=self._lease, now=now)
+            jobs.renew(
+                dbsession, worker=self.name, job_id=self._job_id, lease=self._lease, now=now, memory=resident_bytes()
+            )
 
     def _leave(self) -> None:
         limit = self._importer.settings["jobs.max_attempts"]

@@ -18,6 +18,7 @@ def delete_batch(importer: Importer, job: Job) -> None:
     """Remove a batch part by part; the last part ends the job."""
     with importer.work(read_only=True) as dbsession:
         batch = dbsession.get(Batch, batch_of(job))
+    uploaded = imports.folders_of_batch(importer, batch_of(job))
     gone = False
     while not gone:
         if importer.stopping():
@@ -28,6 +29,8 @@ def delete_batch(importer: Importer, job: Job) -> None:
                 removals.erase_strays(dbsession, importer.storage, batch_of(job))
                 if batch is not None and batch.path:
                     imports.remove_delivery(importer.settings, batch.path)
+                for folder in uploaded:
+                    imports.remove_delivery(importer.settings, str(folder))
                 jobs.finish(dbsession, job, now=importer.clock())
 
 
@@ -47,7 +50,9 @@ def discard_bytes(importer: Importer, job: Job) -> None:
 HANDLERS: dict[str, Callable[[Importer, Job], None]] = {
     "scan_batch": imports.scan_batch,
     "import_chunk": imports.import_chunk,
+    "unpack_archive": imports.unpack_archive,
     "remove_sources": imports.remove_sources,
+    "clean_source": imports.clean_source,
     "delete_batch": delete_batch,
     "discard_bytes": discard_bytes,
 }

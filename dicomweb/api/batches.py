@@ -27,8 +27,9 @@ one = service("batch", "/batches/{id}", "One batch")
 its_errors = service("batch.errors", "/batches/{id}/errors", "The errors of a batch", traverse="/batches/{id}")
 its_notices = service("batch.notices", "/batches/{id}/notices", "The notices of a batch", traverse="/batches/{id}")
 again = service("batch.retry", "/batches/{id}/retry", "Retry", traverse="/batches/{id}")
+kept = service("batch.keep", "/batches/{id}/keep", "Keep", traverse="/batches/{id}")
 
-SERVICES = (collection, one, its_errors, its_notices, again)
+SERVICES = (collection, one, its_errors, its_notices, again, kept)
 
 
 @collection.get(
@@ -78,21 +79,38 @@ def get_batch(request: Any) -> dict[str, Any]:
 
 
 @one.delete(
-    schema=schemas.request(identified=_ID),
+    schema=schemas.request(schemas.Deletion, identified=_ID),
     validators=(checked,),
     permission=Permission.BATCH_DELETE,
     tags=["batches"],
     operation_id="delete_batch",
     response_schemas=schemas.answers(
-        schemas.Batch, "The batch, which a worker now deletes.", 404, 409, 413, 415, status=202
+        schemas.Batch, "The batch, which a worker deletes at delete_at, or now.", 404, 409, 413, 415, status=202
     ),
 )
 def delete_batch(request: Any) -> dict[str, Any]:
-    """Delete a batch with all its images; it is listed as being deleted until a worker has removed everything."""
+    """Delete a batch with all its images; it can be kept until its delete_at, and is shown as deleting until a worker is through."""
     batch = request.context.batch
-    if not batches.delete(request.dbsession, batch, now=datetime.now(UTC)):
-        raise Refused(409, _BEING_DELETED)
+    minutes = 0 if request.validated["at_once"] else request.registry.settings["dicomweb"]["cleanup.undo_minutes"]
+    if not batches.delete_later(request.dbsession, batch, minutes=minutes, now=datetime.now(UTC)):
+        raise Refused(409, _BEING_DELETED if batch.deleting else "The batch is to be deleted already; at_once does it now.")
     request.response.status_int = 202
+    return batch_details(request, batch)
+
+
+@kept.post(
+    schema=schemas.request(identified=_ID),
+    validators=(checked,),
+    permission=Permission.BATCH_DELETE,
+    tags=["batches"],
+    operation_id="keep_batch",
+    response_schemas=schemas.answers(schemas.Batch, "The batch, which is kept.", 404, 409, 413, 415),
+)
+def keep_batch(request: Any) -> dict[str, Any]:
+    """Take back that a batch is to be deleted, before its delete_at."""
+    batch = request.context.batch
+    if not batches.keep(request.dbsession, batch):
+        raise Refused(409, _BEING_DELETED if batch.deleting else "The batch is not to be deleted.")
     return batch_details(request, batch)
 
 
@@ -165,6 +183,7 @@ def batch_row(request: Any, batch: Batch) -> dict[str, Any]:
         "status": batch.status,
         "status_text": BATCH_STATUS[batch.status],
         "deleting": batch.deleting,
+        "delete_at": batch.delete_at,
         "has_error": batch.has_error,
         "progress": batches.progress(batch),
         "created_at": batch.created_at,

@@ -99,6 +99,12 @@ class BatchFilters(Paging):
     )
 
 
+class Deletion(Query):
+    """The parameters of a deletion."""
+
+    at_once = flag("Begin at once; it cannot be taken back then.", missing=False)
+
+
 class ImageFilters(Paging):
     """The parameters of the list of images."""
 
@@ -220,6 +226,7 @@ class BatchRow(Schema):
     status = text("How far it is.", validator=one_of(BATCH_STATUS))
     status_text = text("The status as a sentence.")
     deleting = flag("It is being deleted with all its images.")
+    delete_at = moment("When its deletion begins, which can be taken back until then.", nullable=True)
     has_error = flag("Some files could not be imported, or are in conflict.")
     progress = colander.SchemaNode(
         colander.Float(),

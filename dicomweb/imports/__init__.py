@@ -8,37 +8,97 @@ pack that its next attempt removes.
 Every file gets exactly one outcome: it is an image, or it has an ``Outcome`` row that says why not (a conflict has both).
 
 Modules: ``scanning``, ``chunks`` (the one transaction), ``reading`` and ``folders`` (files, safely), ``families`` (patients,
-studies, series), ``outcomes``, ``sources`` (where the bytes are afterwards), ``deliveries`` (files that come over the network),
-``importer`` (what every step needs).
+studies, series), ``outcomes``, ``reasons`` (what to do about them), ``sources`` (where the bytes are afterwards), ``deliveries`` (files
+that come over the network), ``uploads`` (files that people send, in pieces) and ``unpacking`` (archives among them), ``importer``
+(what every step needs).
 """
 
 from dicomweb.imports.chunks import Chunk, import_begun_chunk, import_chunk
+from dicomweb.imports.cleaning import (
+    CannotClean,
+    Cleanable,
+    ask_clean,
+    clean_all,
+    clean_old,
+    clean_source,
+    cleanable,
+    count_cleanable,
+    kept_files,
+    read_only_roots,
+    why_not,
+)
 from dicomweb.imports.deliveries import (
     Delivery,
     announce,
     clear_left,
-    incoming_folder,
     remove_delivery,
     wait_until_done,
 )
-from dicomweb.imports.importer import Importer, Stopping
+from dicomweb.imports.importer import Importer, Stopping, incoming_folder
 from dicomweb.imports.scanning import scan_batch
 from dicomweb.imports.sources import locate, remove_sources, unpack_fragments
+from dicomweb.imports.unpacking import unpack_archive
+from dicomweb.imports.uploads import (
+    FileBusy,
+    NothingToImport,
+    OpenUpload,
+    SentFile,
+    TooMuch,
+    UploadGone,
+    WrongOffset,
+    announce_upload,
+    announced,
+    begin_upload,
+    clear_uploads,
+    folders_of_batch,
+    limits,
+    open_uploads,
+    size_of,
+    suggested_name,
+)
 
 __all__ = [
+    "CannotClean",
     "Chunk",
+    "Cleanable",
     "Delivery",
+    "FileBusy",
     "Importer",
+    "NothingToImport",
+    "OpenUpload",
+    "SentFile",
     "Stopping",
+    "TooMuch",
+    "UploadGone",
+    "WrongOffset",
     "announce",
+    "announce_upload",
+    "announced",
+    "ask_clean",
+    "begin_upload",
+    "clean_all",
+    "clean_old",
+    "clean_source",
+    "cleanable",
     "clear_left",
+    "clear_uploads",
+    "count_cleanable",
+    "folders_of_batch",
     "import_begun_chunk",
     "import_chunk",
     "incoming_folder",
+    "kept_files",
+    "limits",
     "locate",
+    "open_uploads",
+    "read_only_roots",
     "remove_delivery",
     "remove_sources",
     "scan_batch",
+    "size_of",
+    "suggested_name",
+    "unpack_archive",
     "unpack_fragments",
     "wait_until_done",
+    "why_not",
 ]

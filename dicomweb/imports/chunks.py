@@ -102,8 +102,7 @@ def import_begun_chunk(importer: Importer, job: Job) -> Chunk | None:
                 else:
                     refused.append(result)
             verdicts = _commit_chunk(importer, job, batch, reader, pack, candidates, refused, given_up)
-    if batch.source != "folder":
-        remove_delivered(importer, batch, verdicts)
+    remove_delivered(importer, batch, verdicts)
     return Chunk(verdicts, refused)
 
 
@@ -135,6 +134,7 @@ def _split(importer: Importer, job: Job, images: Sequence[Image]) -> bool:
             "error",
             "ends-worker",
             "Reading this file ended the worker process again and again.",
+            image.place,
         )
         with importer.work() as dbsession:
             jobs.finish(dbsession, job, now=now)
@@ -238,7 +238,7 @@ def _write_chunk(
         dbsession.connection().execute(update, rows)
     duplicates = [verdict for verdict in verdicts if verdict.duplicate_of is not None]
     _write_refused(dbsession, batch.id, refused, now)
-    _write_duplicates(dbsession, batch.id, duplicates, now)
+    _write_duplicates(dbsession, batch.id, duplicates, now, keeps_files=importer.settings["import.mode"] == "reference")
     conflicts = [verdict for verdict in fresh if verdict.version and verdict.version > 0]
     _write_conflicts(dbsession, batch.id, conflicts, now)
     if importer.settings["import.mode"] == "move" and batch.source == "folder" and (fresh or duplicates):
@@ -315,6 +315,7 @@ def _columns(
     pixels = header.pixel_data
     columns: dict[str, Any] = {
         "status": "DONE",
+        "place": None,
         "sop_instance_uid": candidate.sop_instance_uid,
         "version": verdict.version,
         "series_id": series[header.value("0020000D"), header.value("0020000E")],
@@ -338,12 +339,14 @@ def _write_refused(dbsession: Session, batch_id: int, refused: Sequence[NoImage]
     add_outcomes(
         dbsession,
         batch_id,
-        [outcome(item.path, item.kind, item.code, item.message, item.size) for item in refused],
+        [outcome(item.path, item.kind, item.code, item.message, item.size, place=item.place) for item in refused],
         now,
     )
 
 
-def _write_duplicates(dbsession: Session, batch_id: int, duplicates: Sequence[Verdict], now: datetime) -> None:
+def _write_duplicates(
+    dbsession: Session, batch_id: int, duplicates: Sequence[Verdict], now: datetime, *, keeps_files: bool
+) -> None:
     # Another file may be the duplicate of an image that inherited its bytes and turns out to be a duplicate itself.
     heirs = {v.candidate.image_id: v.duplicate_of for v in duplicates if v.candidate.adopted and v.duplicate_of}
     removals.relink_duplicates(dbsession, heirs)
@@ -355,6 +358,7 @@ def _write_duplicates(dbsession: Session, batch_id: int, duplicates: Sequence[Ve
             "duplicate",
             OUTCOME_KIND["duplicate"],
             verdict.candidate.size,
+            place=verdict.candidate.place if keeps_files else None,
             image_id=verdict.duplicate_of,
         )
         for verdict in duplicates

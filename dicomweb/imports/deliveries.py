@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from dicomweb import batches, jobs
-from dicomweb.imports.importer import Importer
+from dicomweb.imports.importer import Importer, incoming_folder
 from dicomweb.imports.scanning import SMALL_CHUNK
 from dicomweb.models import Batch, Job, Outcome
 from dicomweb.settings import Settings
@@ -104,11 +104,6 @@ class Delivery:
         return self.folder / f"{len(self.files) + 1:06}.dcm"
 
 
-def incoming_folder(settings: Settings) -> Path:
-    """Tell where deliveries lie until they are stored."""
-    return settings.var / "incoming"
-
-
 def announce(
     importer: Importer,
     delivery: Delivery,
@@ -171,15 +166,29 @@ def _chunks(settings: Settings, ids: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def remove_delivered(importer: Importer, batch: Batch, verdicts: Sequence[Verdict]) -> None:
-    """Remove the delivered files that are stored now, and the folder when it becomes empty."""
-    folder = Path(batch.path or "")
+    """Remove the delivered and uploaded files that are stored now, and the folders that become empty."""
+    incoming = incoming_folder(importer.settings)
+    emptied = set()
     for verdict in verdicts:
+        candidate = verdict.candidate
+        if candidate.place is not None:
+            path = incoming / candidate.place
+        elif batch.source not in ("folder", "upload"):
+            path = Path(batch.path or "") / candidate.path
+        else:
+            continue
+        emptied.add(path.parent)
         # By reference, the image that a duplicate equals may exist only where it was found, and that may vanish.
         if verdict.duplicate_of is None or importer.settings["import.mode"] != "reference":
             with suppress(OSError):
-                (folder / verdict.candidate.path).unlink()
-    with suppress(OSError):
-        folder.rmdir()
+                path.unlink()
+    for folder in emptied:
+        while folder != incoming and incoming in folder.parents:
+            try:
+                folder.rmdir()
+            except OSError:
+                break
+            folder = folder.parent
 
 
 def remove_delivery(settings: Settings, path: str) -> None:
@@ -194,7 +203,9 @@ def clear_left(importer: Importer) -> int:
         entries = list(os.scandir(incoming_folder(importer.settings)))
     except FileNotFoundError:
         return 0
-    return sum(_clear(importer, Path(entry.path)) for entry in entries if entry.is_dir(follow_symlinks=False))
+    # An upload may go on when the web server is there again; ``uploads`` sees to what nobody goes on with.
+    folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("upload-")]
+    return sum(_clear(importer, Path(entry.path)) for entry in folders)
 
 
 def _clear(importer: Importer, folder: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -42,6 +43,11 @@ class Importer:
     def work(self, *, read_only: bool = False) -> Any:
         """Open a unit of work whose jobs ring this importer's doorbell."""
         return work(self.engine, read_only=read_only, doorbell=self.doorbell)
+
+
+def incoming_folder(settings: Settings) -> Path:
+    """Tell where files that come over the network lie until they are stored."""
+    return settings.var / "incoming"
 
 
 def _path_of_keyword(keyword: str) -> str:

@@ -13,7 +13,7 @@ from dicomweb.models import Outcome
 
 
 class NoImage(NamedTuple):
-    """A file that is no image, and why."""
+    """A file that is no image, and why. place: of an uploaded file, where it lies."""
 
     image_id: int
     path: str
@@ -21,12 +21,16 @@ class NoImage(NamedTuple):
     kind: str
     code: str
     message: str
+    place: str | None = None
 
 
-def outcome(path: str, kind: str, code: str, message: str, size: int | None, **links: int | None) -> dict[str, Any]:
+def outcome(
+    path: str, kind: str, code: str, message: str, size: int | None, *, place: str | None = None, **links: int | None
+) -> dict[str, Any]:
     """Make the columns of an outcome; links: ``image_id``, ``other_image_id``."""
     return {
         "path": path,
+        "place": place,
         "kind": kind,
         "code": code,
         "message": message,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from dicomweb import headers
 from dicomweb.headers.fallback import read_with_pydicom
 from dicomweb.imports.folders import Folder, Refused, refusal
-from dicomweb.imports.importer import Importer
+from dicomweb.imports.importer import Importer, incoming_folder
 from dicomweb.imports.outcomes import NoImage
 from dicomweb.models import Batch, Image
 from dicomweb.storage import BytesMissing, FileRange, PackWriter, StorageFailed
@@ -44,6 +44,7 @@ class Candidate(NamedTuple):
     sop_instance_uid: str
     pack_id: int | None
     pack_offset: int | None
+    place: str | None = None
 
     @property
     def adopted(self) -> bool:
@@ -61,6 +62,7 @@ class Reader:
         self._stores = importer.settings["import.mode"] != "reference" or batch.source != "folder"
         self._only_study = batch.only_study
         self._folder = Folder(batch.path or "")
+        self._uploads = Folder(str(incoming_folder(importer.settings)))
         self._pack = pack
         self._limits = headers.Limits(
             depth=importer.settings["headers.max_depth"],
@@ -98,9 +100,10 @@ class Reader:
     def close(self) -> None:
         """Close what is open."""
         self._folder.close()
+        self._uploads.close()
 
     def _read(self, image: Image) -> Candidate | NoImage:
-        fd = self._folder.open(image.path)
+        fd = self._folder.open(image.path) if image.place is None else self._uploads.open(image.place)
         try:
             before = os.fstat(fd)
             if before.st_size > self._settings["import.max_file_bytes"]:
@@ -132,8 +135,9 @@ class Reader:
         if header.is_dicomdir:
             return self._dicomdir(image, size)
         uid = self._identity(header)
-        offset = self._pack.append(data) if self._stores else None
-        return Candidate(image.id, image.path, size, hashlib.sha256(data).digest(), header, uid, None, offset)
+        offset = self._pack.append(data) if self._stores or image.place else None
+        sha256 = hashlib.sha256(data).digest()
+        return Candidate(image.id, image.path, size, sha256, header, uid, None, offset, image.place)
 
     def _read_large(self, image: Image, fd: int, size: int) -> Candidate | NoImage:
         digest = hashlib.sha256()
@@ -157,12 +161,12 @@ class Reader:
             return self._dicomdir(image, size)
         uid = self._identity(header)
         offset = None
-        if self._stores:
+        if self._stores or image.place:
             offset = self._pack.append_blocks(blocks()).offset
         else:
             for _ in blocks():
                 pass
-        return Candidate(image.id, image.path, size, digest.digest(), header, uid, None, offset)
+        return Candidate(image.id, image.path, size, digest.digest(), header, uid, None, offset, image.place)
 
     def _adopt(self, image: Image, source: FileRange) -> Candidate | NoImage:
         if source.length <= WHOLE_FILE_BYTES:
@@ -213,7 +217,7 @@ class Reader:
 
     @staticmethod
     def _no_image(image: Image, kind: str, code: str, message: str, size: int | None = None) -> NoImage:
-        return NoImage(image.id, image.path, image.size if size is None else size, kind, code, message)
+        return NoImage(image.id, image.path, image.size if size is None else size, kind, code, message, image.place)
 
 
 def identity(header: headers.Header) -> str:

@@ -19,6 +19,15 @@ SMALL_CHUNK = 64
 SYSTEM_FILES = frozenset({".DS_Store", "Thumbs.db", "thumbs.db", "desktop.ini", ".directory"})
 
 
+SYSTEM_FILE = "A file of the operating system, no image."
+
+
+def is_system_file(path: str) -> bool:
+    """Tell by its name whether a file is one that operating systems leave in folders."""
+    name = os.path.basename(path)
+    return name in SYSTEM_FILES or name.startswith("._")
+
+
 class Entry(NamedTuple):
     """One directory entry below a batch: a file to import, or the reason why it is none."""
 
@@ -96,14 +105,14 @@ def walk(root: str, below: str, *, sentinel: str | None) -> Iterator[Entry]:
                 yield Entry(path, None, None, "error", "not-a-file", "This is a pipe, socket or device, not a file.")
             elif path == sentinel:
                 continue
-            elif entry.name in SYSTEM_FILES or entry.name.startswith("._"):
+            elif is_system_file(entry.name):
                 yield Entry(
                     path,
                     status.st_size,
                     status.st_mtime_ns,
                     "skipped",
                     "system-file",
-                    "A file of the operating system, no image.",
+                    SYSTEM_FILE,
                 )
             else:
                 yield Entry(path, status.st_size, status.st_mtime_ns)

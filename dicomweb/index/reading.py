@@ -63,11 +63,11 @@ def read_meta(dbsession: Session, header_keys: Collection[int]) -> dict[int, dic
 
 
 def read_elements(
-    dbsession: Session, header_keys: Collection[int], tags: Collection[str], groups: Collection[str] = ()
+    dbsession: Session, header_keys: Collection[int], tags: Collection[str] | None, groups: Collection[str] = ()
 ) -> Iterator[GroupElements]:
-    """Give some top-level elements of some images, those with these tags and all of these groups, file meta included.
+    """Give some top-level elements of some images, those with these tags and all of these groups, file meta included; without tags all.
 
-    Many times as fast as ``read_headers``, because nothing else is parsed. Keys that are not indexed are left out.
+    Of few tags many times as fast as ``read_headers``, because nothing else is parsed. Keys that are not indexed are left out.
     """
     for group_id, ordinals, packed in _packed(dbsession, header_keys):
         series_ids, shared, varying = pick(packed, tags, groups)

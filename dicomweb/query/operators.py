@@ -56,7 +56,7 @@ OPERATORS: tuple[Operator, ...] = (
     Operator("-Modality:CT", "The condition does not hold: no value is CT, or the element is not there."),
     Operator("NOT Modality:CT", "The same."),
     Operator("Modality:CT (KVP:100 OR KVP:120)", "Parentheses put conditions together."),
-    Operator("batch:12", "The image belongs to the batch with this number or name; names may have wildcards."),
+    Operator("batch:12", "The image belongs to the batch with this number or name; names may have wildcards. `batch:3..9` is by number alone."),
     Operator("status:DONE", "The status of the image's batch: `NEW`, `PROCESSING` or `DONE`."),
     Operator("label:reviewed", "The image, its series, study or batch has this label; `exists` and `missing` too."),
     Operator("added:>=-7d", "When the image was added to the application, in UTC; dates, times, comparisons and ranges."),

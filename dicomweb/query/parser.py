@@ -311,7 +311,7 @@ class _Parser:
         return Text(value.text.upper())
 
     def _check_order(self, field: Field | None, meta: str, sign: str, start: int) -> None:
-        vr = field.vr if field else {"added": "DT", "id": "IS"}.get(meta, "LO")
+        vr = field.vr if field else {"added": "DT", "id": "IS", "batch": "IS"}.get(meta, "LO")
         if vr in NUMBER_VRS or vr == UNKNOWN_VR:
             return
         name = f"{field.name} ({vr})" if field else meta
@@ -325,7 +325,7 @@ class _Parser:
         return found
 
     def _interval(self, field: Field | None, meta: str, value: _Value) -> Interval | None:
-        vr = field.vr if field else {"added": "DT", "id": "IS"}[meta]
+        vr = field.vr if field else {"added": "DT", "id": "IS", "batch": "IS"}[meta]
         text = value.text.strip()
         if vr in CALENDAR_VRS and self.now is None and relative_steps(text):
             raise QuerySyntaxError(f"{shown(text)} counts from today, which is not known here", value.start, value.end - value.start, expected="a date such as 2020-01-31")

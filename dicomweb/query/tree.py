@@ -70,7 +70,7 @@ class Term:
 class Meta:
     """What the application knows of an image passes a test.
 
-    name: ``batch`` (Text: name or number of the batch), ``status`` (Text: of the batch, NEW, PROCESSING or DONE), ``label`` (Text, Exists,
+    name: ``batch`` (Text: name or number of the batch, Range: number), ``status`` (Text: of the batch, NEW, PROCESSING or DONE), ``label`` (Text, Exists,
     Missing), ``added`` (Range: yyyymmddhhmmss in UTC, always a moment of the calendar), ``id`` (Range: the number of the image).
     """
 

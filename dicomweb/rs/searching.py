@@ -27,9 +27,9 @@ from dicomweb.rs.instances import shadowed_keys
 from dicomweb.rs.listing import read_rows
 from dicomweb.rs.matching import MOST_RESULTS, Key, Question, Scope, read_question
 from dicomweb.rs.negotiation import MULTIPART, Offer, choose
-from dicomweb.rs.quality import studies_of_several_patients, values_of_studies
 from dicomweb.rs.selections import Whole, select
 from dicomweb.rs.transactions import Parameter, Transaction
+from dicomweb.search.quality import studies_of_several_patients, values_of_studies
 from dicomweb.security import Permission
 
 JSON = "application/dicom+json"

@@ -24,6 +24,29 @@ from dicomweb.models import GROUP_SIZE, Batch, GroupSeries, HeaderGroup, Image, 
 # Written as text and not bound, because SQLite uses a partial index only when its condition is in the statement itself.
 _OPEN = Image.status != sa.literal_column("'DONE'")
 
+# By what lists are sorted: first what is named, then by id. An empty value comes first, as it sorts.
+PATIENT_SORTS: dict[str, Any] = {
+    "id": Patient.id,
+    "name": Patient.patient_name,
+    "patient-id": Patient.patient_id,
+    "birth-date": Patient.patient_birth_date,
+}
+STUDY_SORTS: dict[str, Any] = {
+    "id": Study.id,
+    "date": Study.study_date,
+    "description": Study.study_description,
+    "accession": Study.accession_number,
+    "patient": Patient.patient_name,
+}
+SERIES_SORTS: dict[str, Any] = {
+    "id": Series.id,
+    "modality": Series.modality,
+    "number": Series.series_number,
+    "description": Series.series_description,
+    "date": Study.study_date,
+    "patient": Patient.patient_name,
+}
+
 _PUBLIC_TAG = re.compile(r"[0-9A-F]{8}")
 
 
@@ -31,6 +54,15 @@ class SeriesRow(NamedTuple):
     """A series, and how many images of it are here."""
 
     series: Series
+    images: int
+
+
+class PatientRow(NamedTuple):
+    """A patient, and how many studies, series and images of it are here."""
+
+    patient: Patient
+    studies: int
+    series: int
     images: int
 
 
@@ -42,6 +74,13 @@ class HeaderRow(NamedTuple):
     vr: str
     images: int
     examples: tuple[str, ...]
+
+
+class BatchShare(NamedTuple):
+    """A batch, and how many images of something it holds."""
+
+    batch: Batch
+    images: int
 
 
 class StudyRow(NamedTuple):
@@ -97,12 +136,22 @@ def list_series(
     study_id: int | None = None,
     modality: str | None = None,
     series_instance_uid: str | None = None,
+    text: str = "",
+    sort: str = "id",
     number: int,
     size: int,
     newest_first: bool = False,
 ) -> Page:
-    """List series as ``SeriesRow`` with study and patient loaded, in the order in which the application met them."""
-    statement = sa.select(Series).options(joinedload(Series.study).joinedload(Study.patient))
+    """List series as ``SeriesRow`` with study and patient loaded.
+
+    text: part of the name or ID of the patient, of the description, or the whole UID. sort: one of SERIES_SORTS, ``id`` is the
+    order in which the application met them; newest_first turns it round.
+    """
+    joins = _Joins(sort if sort in ("patient", "date") else "", text)
+    statement = joins.of_series(sa.select(Series).options(joinedload(Series.study).joinedload(Study.patient)))
+    if text:
+        texts = (Patient.patient_name, Patient.patient_id, Series.series_description)
+        statement = statement.where(_contains(text, texts, Series.series_instance_uid))
     if batch_id is not None:
         statement = statement.where(Series.id.in_(_series_ids_of_batch(batch_id)))
     if study_id is not None:
@@ -111,7 +160,8 @@ def list_series(
         statement = statement.where(Series.modality == modality)
     if series_instance_uid is not None:
         statement = statement.where(Series.series_instance_uid == series_instance_uid)
-    page = take_page(dbsession, statement, Series.id, number=number, size=size, newest_first=newest_first)
+    order = _order(SERIES_SORTS, sort, newest_first)
+    page = take_page(dbsession, statement, Series.id, number=number, size=size, newest_first=newest_first, order=order)
     return replace(page, rows=series_rows(dbsession, page.rows))
 
 
@@ -123,15 +173,35 @@ def list_studies(
     accession_number: str | None = None,
     study_date: str | None = None,
     study_instance_uid: str | None = None,
+    patient_key: int | None = None,
+    modality: str | None = None,
+    since: str = "",
+    until: str = "",
+    text: str = "",
+    sort: str = "id",
     number: int,
     size: int,
     newest_first: bool = False,
 ) -> Page:
-    """List studies as ``StudyRow`` with patient loaded, in the order in which the application met them.
+    """List studies as ``StudyRow`` with patient loaded.
 
-    patient_id: the text of (0010,0020) PatientID, exactly. study_date: (0008,0020) StudyDate as YYYYMMDD.
+    patient_id: the text of (0010,0020) PatientID, exactly. study_date, since, until: (0008,0020) StudyDate as YYYYMMDD, both ends
+    included. modality: of one of its series. text: part of the name or ID of the patient, of the description or accession number,
+    or the whole UID. sort: one of STUDY_SORTS, ``id`` is the order in which the application met them; newest_first turns it round.
     """
-    statement = sa.select(Study).options(joinedload(Study.patient))
+    joins = _Joins(sort if sort == "patient" else "", text)
+    statement = joins.of_studies(sa.select(Study).options(joinedload(Study.patient)))
+    if text:
+        texts = (Patient.patient_name, Patient.patient_id, Study.study_description, Study.accession_number)
+        statement = statement.where(_contains(text, texts, Study.study_instance_uid))
+    if patient_key is not None:
+        statement = statement.where(Study.patient_key == patient_key)
+    if modality is not None:
+        statement = statement.where(Study.id.in_(sa.select(Series.study_key).where(Series.modality == modality)))
+    if since:
+        statement = statement.where(Study.study_date >= since)
+    if until:
+        statement = statement.where(Study.study_date <= until, Study.study_date != "")
     if batch_id is not None:
         statement = statement.where(
             Study.id.in_(sa.select(Series.study_key).where(Series.id.in_(_series_ids_of_batch(batch_id))))
@@ -146,8 +216,56 @@ def list_studies(
         statement = statement.where(Study.study_date == study_date)
     if study_instance_uid is not None:
         statement = statement.where(Study.study_instance_uid == study_instance_uid)
-    page = take_page(dbsession, statement, Study.id, number=number, size=size, newest_first=newest_first)
+    order = _order(STUDY_SORTS, sort, newest_first)
+    page = take_page(dbsession, statement, Study.id, number=number, size=size, newest_first=newest_first, order=order)
     return replace(page, rows=study_rows(dbsession, page.rows))
+
+
+def list_patients(
+    dbsession: Session,
+    *,
+    text: str = "",
+    sex: str | None = None,
+    sort: str = "id",
+    number: int,
+    size: int,
+    newest_first: bool = False,
+) -> Page:
+    """List patients as ``PatientRow``. text: part of the name or the ID. sort: one of PATIENT_SORTS."""
+    statement = sa.select(Patient)
+    if text:
+        statement = statement.where(_contains(text, (Patient.patient_name, Patient.patient_id)))
+    if sex is not None:
+        statement = statement.where(Patient.patient_sex == sex)
+    order = _order(PATIENT_SORTS, sort, newest_first)
+    page = take_page(dbsession, statement, Patient.id, number=number, size=size, newest_first=newest_first, order=order)
+    return replace(page, rows=patient_rows(dbsession, page.rows))
+
+
+class _Joins:
+    """What a statement over series or studies is joined with, because it is sorted by it or looked for in it."""
+
+    def __init__(self, *reasons: str) -> None:
+        self._needed = any(reasons)
+
+    def of_studies(self, statement: sa.Select[Any]) -> sa.Select[Any]:
+        return statement.join(Patient, Patient.id == Study.patient_key) if self._needed else statement
+
+    def of_series(self, statement: sa.Select[Any]) -> sa.Select[Any]:
+        return self.of_studies(statement.join(Study, Study.id == Series.study_key)) if self._needed else statement
+
+
+def _order(sorts: dict[str, Any], sort: str, descending: bool) -> tuple[sa.ColumnElement[Any], ...]:
+    if sort == "id":
+        return ()
+    return (sorts[sort].desc() if descending else sorts[sort].asc(),)
+
+
+def _contains(text: str, columns: Sequence[Any], uid: Any = None) -> sa.ColumnElement[bool]:
+    """Say that each word is part of one of some columns, in any case; or that the text is a UID."""
+    words = [sa.or_(*(column.icontains(word, autoescape=True) for column in columns)) for word in text.split()]
+    found = sa.and_(sa.true(), *words)
+    return found if uid is None else sa.or_(found, uid == text.strip())
 
 
 def list_headers(dbsession: Session, *, text: str = "", number: int, size: int) -> Page:
@@ -225,6 +343,47 @@ def study_rows(dbsession: Session, studies: Sequence[Study]) -> list[StudyRow]:
         )
         for study in studies
     ]
+
+
+def patient_rows(dbsession: Session, patients: Sequence[Patient]) -> list[PatientRow]:
+    """Add to each patient what it holds, in one statement."""
+    held = {
+        key: (studies, series, int(images))
+        for key, studies, series, images in dbsession.execute(
+            sa.select(
+                Study.patient_key,
+                sa.func.count(Study.id.distinct()),
+                sa.func.count(Series.id.distinct()),
+                sa.func.coalesce(sa.func.sum(GroupSeries.images), 0),
+            )
+            .join(Series, Series.study_key == Study.id)
+            .outerjoin(GroupSeries, GroupSeries.series_id == Series.id)
+            .where(Study.patient_key.in_([patient.id for patient in patients]))
+            .group_by(Study.patient_key)
+        )
+    }
+    return [PatientRow(patient, *held.get(patient.id, (0, 0, 0))) for patient in patients]
+
+
+def modalities(dbsession: Session) -> list[str]:
+    """Give the modalities of the series that are here, in alphabetical order."""
+    return sorted(filter(None, dbsession.scalars(sa.select(Series.modality).distinct())))
+
+
+def batches_with(dbsession: Session, series_ids: sa.Select[Any], limit: int) -> list[BatchShare]:
+    """Give the first batches that hold images of the series that a statement selects, with how many of them."""
+    images = sa.func.sum(GroupSeries.images)
+    shares = (
+        sa.select(HeaderGroup.batch_id, images)
+        .join(GroupSeries, GroupSeries.group_id == HeaderGroup.id)
+        .where(GroupSeries.series_id.in_(series_ids))
+        .group_by(HeaderGroup.batch_id)
+        .order_by(HeaderGroup.batch_id)
+        .limit(limit)
+        .subquery()
+    )
+    rows = dbsession.execute(sa.select(Batch, shares.c[1]).join(shares, shares.c[0] == Batch.id).order_by(Batch.id))
+    return [BatchShare(batch, int(count)) for batch, count in rows]
 
 
 def count_images(dbsession: Session, series_ids: Iterable[int]) -> dict[int, int]:

@@ -18,6 +18,7 @@ from pyramid.httpexceptions import HTTPSeeOther
 from dicomweb.assets import AssetsMissing, asset_url
 from dicomweb.models import BATCH_STATUS, IMAGE_STATUS, OUTCOME_KIND
 from dicomweb.views import formats
+from dicomweb.views.looks import look_of
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 # The names of built files change with their content.
@@ -58,6 +59,7 @@ def add_globals(event: Any) -> None:
         return
     settings = request.registry.settings["dicomweb"]
     event["asset_url"] = _asset_url
+    event["look"] = look_of(request)
     event["lockdown"] = settings["lockdown.mode"]
     event["here"] = request.environ["PATH_INFO"]
     event["now"] = datetime.now(UTC)

@@ -47,6 +47,9 @@ def show_forbidden(context: Any, request: Any) -> Any:
     if request.authorization is not None:
         request.response.headers["WWW-Authenticate"] = 'Basic realm="DICOM Database", charset="UTF-8"'
         return _failure(request, 401)
+    if request.headers.get("Tus-Resumable"):
+        # The script of the upload page says it in the words of that page.
+        return Response("Your session has ended.", status=401, content_type="text/plain", charset="UTF-8")
     if request.headers.get("HX-Request"):
         # A fragment cannot show the lockdown page; the whole page, loaded again, can.
         return Response(status=401, headers={"HX-Refresh": "true"}, content_type="text/plain")

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from markupsafe import Markup, escape
 
 from dicomweb.models import Series, escape_path
 
-FILTERS = ("age", "count", "dicom_date", "instant", "last_name", "marked", "path", "percent", "plural", "series_name", "size")
+FILTERS = (
+    "age", "browser_name", "clock", "count", "dicom_date", "duration", "instant", "last_name", "marked", "path", "percent", "plural", "rate", "series_name", "size",
+)  # fmt: skip
 
 _BETWEEN_BACKTICKS = re.compile(r"`([^`]+)`")
+# What a browser calls itself names its forefathers too; the first that fits is the one it is.
+_BROWSERS = (("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
+_SYSTEMS = (("Android", "Android"), ("iPhone", "iOS"), ("iPad", "iOS"), ("Windows", "Windows"), ("Mac OS", "macOS"), ("Linux", "Linux"))
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -53,6 +59,13 @@ def instant(moment: datetime | None) -> Markup:
     )
 
 
+def clock(moment: datetime) -> Markup:
+    """Write the time of a moment that is near, in UTC; the page's script writes that of the browser's place instead."""
+    return Markup('<time datetime="{}" data-clock hx-morph-skip-children>{}</time>').format(
+        moment.strftime("%Y-%m-%dT%H:%M:%SZ"), moment.strftime("%H:%M UTC")
+    )
+
+
 def path(text: str) -> str:
     """Write a path: what is no text, and what a page would not show, as an escape."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in escape_path(text))
@@ -76,6 +89,43 @@ def series_name(series: Series) -> str:
 def marked(text: str) -> Markup:
     """Write a text of ours: what stands between backticks is what somebody types."""
     return Markup(_BETWEEN_BACKTICKS.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704  The text was escaped before.
+
+
+def browser_name(user_agent: str) -> str:
+    """Name a browser and its system by what it called itself: ``Firefox on Linux``."""
+    browser = next((name for mark, name in _BROWSERS if mark in user_agent), user_agent[:40] or "Unknown browser")
+    system = next((name for mark, name in _SYSTEMS if mark in user_agent), "")
+    return f"{browser} on {system}" if system else browser
+
+
+def hex_lines(data: bytes) -> Iterator[tuple[str, str, str]]:
+    """Write bytes sixteen a line: where they stand, as hexadecimal digits, and as text in which what is no ASCII is a dot."""
+    for start in range(0, len(data), 16):
+        part = data[start : start + 16]
+        text = "".join(chr(byte) if 32 <= byte < 127 else "·" for byte in part)
+        yield f"{start:04x}", part.hex(" "), text
+
+
+def duration(span: timedelta | None) -> str:
+    """Write how long something took: ``0.4 s``, ``12 s``, ``3 min 5 s``, ``2 h 10 min``."""
+    if span is None:
+        return "–"
+    seconds = max(0.0, span.total_seconds())
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{plural(whole // 86400, 'day')} {whole % 86400 // 3600} h"
+
+
+def rate(number: float) -> str:
+    """Write how many there are a second."""
+    return f"{number:,.0f}" if number >= 9.95 else f"{number:.1f}"
 
 
 def age(span: timedelta) -> str:

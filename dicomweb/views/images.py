@@ -19,11 +19,12 @@ from dicomweb.models import IMAGE_STATUS, Image, Outcome
 from dicomweb.pixels import CannotRender, Frame
 from dicomweb.resources import ImageResource
 from dicomweb.search import labels_of, list_labels
-from dicomweb.security import Permission
+from dicomweb.security import VIEWER_POLICY, Permission
 from dicomweb.storage import BytesMissing
 from dicomweb.views import SeeOther, see_other
 from dicomweb.views.fields import Table, find, value_text
 from dicomweb.views.messages import message
+from dicomweb.views.objects import DOCUMENT_PAGE_POLICY, describe, header_of
 from dicomweb.views.search import search_address, shown_label
 
 _FRAME = re.compile(r"[1-9][0-9]{0,8}")
@@ -45,22 +46,27 @@ def show_image(context: ImageResource, request: Any) -> Any:
     image, dbsession = context.image, request.dbsession
     if not context.in_batch:
         return see_other(request, image_path(image))
-    header = _header(request, image)
-    wanted = request.GET.get("q", "")[:LONGEST_FILTER]
+    header = header_of(request, image)
     frames = _first_number(header, "00280008", 1)
     number = _frame_number(request)
+    has_pixels = _has_pixels(header)
+    if has_pixels:
+        request.response.headers["Content-Security-Policy"] = VIEWER_POLICY
+    described = {} if has_pixels or image.status != "DONE" else describe(header)
+    if described.get("kind") == "document":
+        request.response.headers["Content-Security-Policy"] = DOCUMENT_PAGE_POLICY
     earlier = sa.select(sa.func.max(Image.id)).where(Image.batch_id == image.batch_id, Image.id < image.id)
     later = sa.select(sa.func.min(Image.id)).where(Image.batch_id == image.batch_id, Image.id > image.id)
     previous_id, next_id = dbsession.execute(sa.select(earlier.scalar_subquery(), later.scalar_subquery())).one()
     conflict = dbsession.scalar(sa.select(Outcome).where(Outcome.kind == "conflict", Outcome.image_id == image.id).limit(1))
     return {
         "image": image,
+        "place": image_path(image),
         "batch": context.batch,
         "status_sentence": IMAGE_STATUS[image.status],
-        "meta": Table(_meta(request, image), wanted),
-        "table": Table(header, wanted),
-        "wanted": wanted,
-        "has_pixels": _has_pixels(header),
+        **_fields(request, image, header),
+        **described,
+        "has_pixels": has_pixels,
         "frames": max(1, frames),
         "number": number,
         "frame_address": f"{image_path(image)}/frame?n={number}&v={(image.sha256 or b'').hex()[:16]}",
@@ -76,6 +82,17 @@ def show_image(context: ImageResource, request: Any) -> Any:
         "addresses": _neighbours(image),
         "ohif_address": _ohif_address(image) if _has_pixels(header) else "",
     }
+
+
+def fields_of(context: ImageResource, request: Any) -> dict[str, Any]:
+    """Give what the table of the fields of an image is made of."""
+    image = context.image
+    return {**_fields(request, image, header_of(request, image)), "image": image, "place": image_path(image), "number": _frame_number(request)}
+
+
+def _fields(request: Any, image: Image, header: dict[str, Any]) -> dict[str, Any]:
+    wanted = request.GET.get("q", "")[:LONGEST_FILTER]
+    return {"meta": Table(_meta(request, image), wanted), "table": Table(header, wanted), "wanted": wanted}
 
 
 def _labelled(image: Image) -> dict[str, int]:
@@ -146,17 +163,10 @@ def draw_frame(context: ImageResource, request: Any) -> Response:
 @view_config(context=ImageResource, name="value", permission=Permission.IMAGE_READ)
 def show_value(context: ImageResource, request: Any) -> Response:
     """Give the whole value of one element as text."""
-    element = find(_header(request, context.image), request.GET.get("path", ""))
+    element = find(header_of(request, context.image), request.GET.get("path", ""))
     if element is None or element.get("vr") == "SQ":
         raise HTTPNotFound()
     return Response(text=value_text(element) + "\n", content_type="text/plain", charset="utf-8")
-
-
-def _header(request: Any, image: Image) -> dict[str, Any]:
-    if image.header_key is None:
-        return {}
-    found = index.read_headers(request.dbsession, [image.header_key], bulk_prefix=lambda _: b"")
-    return orjson.loads(found[image.header_key]) if image.header_key in found else {}
 
 
 def _meta(request: Any, image: Image) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from dicomweb.views import SeeOther, see_other
 @view_config(context=TokensContainer, request_method="GET", permission=Permission.SETTINGS_READ)
 def list_tokens(context: TokensContainer, request: Any) -> SeeOther:
     """Lead to the page that lists the tokens."""
-    return see_other(request, "/settings")
+    return see_other(request, "/settings/access")
 
 
 @view_config(context=TokensContainer, request_method="POST", renderer="token.jinja2", permission=Permission.TOKEN_CHANGE)
@@ -47,4 +47,4 @@ def ask_before_revoking(context: TokenResource, request: Any) -> dict[str, Any]:
 def revoke_token(context: TokenResource, request: Any) -> SeeOther:
     """Revoke a token."""
     tokens.revoke(request.dbsession, context.token.id)
-    return see_other(request, "/settings", message="revoked")
+    return see_other(request, "/settings/access", message="revoked")

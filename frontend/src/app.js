@@ -1,28 +1,40 @@
 import htmx from "htmx.org";
 
+import { watchRows } from "./rows.js";
+
 // A fragment that could not be fetched leaves the page as it is; the next one comes by itself.
 htmx.config.noSwap.push("4xx", "5xx");
 // What a person unfolded stays unfolded.
 htmx.config.morphIgnore.push("open");
 
+const two = (number) => String(number).padStart(2, "0");
+
+// How dates and times are written: as chosen on the page "Appearance".
+function written(moment, form, clockOnly) {
+  if (form === "utc") return clockOnly ? `${moment.toISOString().slice(11, 16)} UTC` : `${moment.toISOString().slice(0, 16).replace("T", " ")} UTC`;
+  const [year, month, day] = [moment.getFullYear(), two(moment.getMonth() + 1), two(moment.getDate())];
+  const [hour, minute] = [moment.getHours(), two(moment.getMinutes())];
+  const clock = form === "us" ? `${hour % 12 || 12}:${minute} ${hour < 12 ? "AM" : "PM"}` : `${two(hour)}:${minute}`;
+  if (clockOnly) return clock;
+  const date = { eu: `${day}.${month}.${year}`, us: `${month}/${day}/${year}` }[form] ?? `${year}-${month}-${day}`;
+  return `${date} ${clock}`;
+}
+
 function showLocalTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
     const moment = new Date(time.dateTime);
     if (Number.isNaN(moment.getTime())) continue;
-    const two = (number) => String(number).padStart(2, "0");
-    time.textContent = `${moment.getFullYear()}-${two(moment.getMonth() + 1)}-${two(moment.getDate())} ${two(moment.getHours())}:${two(moment.getMinutes())}`;
+    time.textContent = written(moment, document.documentElement.dataset.dates, "clock" in time.dataset);
     time.title = time.dateTime.replace("T", " ").replace("Z", " UTC");
   }
 }
 
+// The cookie of the page "Appearance": theme, density and dates.
 function toggleTheme() {
-  const root = document.documentElement;
-  root.dataset.bsTheme = root.dataset.bsTheme === "dark" ? "light" : "dark";
-  try {
-    localStorage.setItem("theme", root.dataset.bsTheme);
-  } catch {
-    // Without storage the choice lasts as long as the page.
-  }
+  const { dataset } = document.documentElement;
+  dataset.theme = dataset.bsTheme = dataset.bsTheme === "dark" ? "light" : "dark";
+  const secure = window.location.protocol === "https:" ? "; Secure" : "";
+  document.cookie = `dicomweb_look=${[dataset.theme, dataset.density, dataset.dates].join(".")}; Path=/; Max-Age=31536000; SameSite=Lax${secure}`;
 }
 
 // Shows the rows that contain the words; a sequence is shown, and unfolded, when something in it does.
@@ -90,7 +102,16 @@ function watchPicture(figure) {
   if (image.complete && image.naturalWidth === 0) failed();
 }
 
+// What is no image has no small picture. The event does not bubble, and rows come and go.
+function hideMissingThumbnails() {
+  document.addEventListener("error", ({ target }) => {
+    if (target instanceof HTMLImageElement && "thumbnail" in target.dataset) target.hidden = true;
+  }, { capture: true });
+  for (const image of document.querySelectorAll("img[data-thumbnail]")) image.hidden = image.complete && image.naturalWidth === 0 && image.currentSrc !== "";
+}
+
 function start() {
+  hideMissingThumbnails();
   showLocalTimes(document);
   const toggle = document.querySelector("[data-theme-toggle]");
   if (toggle) {
@@ -109,6 +130,7 @@ function start() {
     }
   });
   document.addEventListener("htmx:after:swap", () => showLocalTimes(document));
+  watchRows();
 }
 
 start();

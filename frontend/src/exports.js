@@ -1,25 +1,14 @@
 // Shows how far a download is and stops it. The file itself is an ordinary download: the browser writes it to its disk, and
 // without this script everything but the numbers is the same.
 
+import { counted, size } from "./numbers.js";
+
 const PAUSE_MS = 400;
 // Counting comes before the first byte, and may take a while.
 const MOST_MISSES = 50;
 
-const counted = new Intl.NumberFormat("en");
-
 function nameOfDownload() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-function size(octets) {
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  let value = octets;
-  let unit = 0;
-  while (value >= 999.5 && unit < units.length - 1) {
-    value /= 1000;
-    unit += 1;
-  }
-  return `${unit && value < 9.95 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
 }
 
 const pause = () => new Promise((resolve) => setTimeout(resolve, PAUSE_MS));

@@ -189,12 +189,12 @@ class TestTheImage:
 
     def test_its_picture_is_drawn(self, page: Page, address: str, imported: int) -> None:
         page.goto(f"{address}/batches/{imported}/images/1")
-        expect(page.locator(".picture img")).to_be_visible()
+        expect(page.locator("[data-viewer]")).to_have_attribute("data-state", "ready", timeout=60_000)
         assert page.evaluate("document.querySelector('.picture img').naturalWidth") == 16
 
     def test_a_picture_that_cannot_be_drawn_says_why(self, page: Page, address: str, session: Browser, imported: int) -> None:
         for pack in session.settings.var.rglob("*.pack"):
             pack.unlink()
         page.goto(f"{address}/batches/{imported}/images/1")
-        expect(page.locator("[data-picture-error]")).to_contain_text("This image cannot be drawn. The file")
+        expect(page.locator(".viewer-trouble")).to_contain_text("This frame cannot be shown. The", timeout=60_000)
         expect(page.locator(".picture img")).to_be_hidden()

@@ -170,7 +170,7 @@ def test_a_retry_imports_what_was_mended(
 def test_a_deleted_batch_is_shown_as_being_deleted_until_it_is_gone(
     api: CheckedApp, imported: int, importer: Importer, engine: sa.Engine
 ) -> None:
-    assert api.delete(f"/api/batches/{imported}", status=202).json["deleting"] is True
+    assert api.delete(f"/api/batches/{imported}?at_once=true", status=202).json["deleting"] is True
     assert api.get("/api/batches").json["results"][0]["deleting"] is True
     assert (
         api.delete(f"/api/batches/{imported}", status=409).json["errors"][0]["description"]
@@ -181,6 +181,20 @@ def test_a_deleted_batch_is_shown_as_being_deleted_until_it_is_gone(
     api.get(f"/api/batches/{imported}", status=404)
     with work(engine, read_only=True) as dbsession:
         assert dbsession.scalar(sa.select(sa.func.count(Image.id))) == 0
+
+
+def test_a_deletion_can_be_taken_back_until_its_time_comes(api: CheckedApp, imported: int, importer: Importer) -> None:
+    batch = f"/api/batches/{imported}"
+    api.post(f"{batch}/keep", status=409)
+    leaving = api.delete(batch, status=202).json
+    assert (leaving["deleting"], leaving["delete_at"] is None) == (False, False)
+    assert "to be deleted already" in api.delete(batch, status=409).json["errors"][0]["description"]
+    api_data.run_jobs(importer)
+    assert api.post(f"{batch}/keep").json["delete_at"] is None
+    assert api.get(batch).json["images_count"] == 7
+    api.delete(batch, status=202)
+    api.delete(f"{batch}?at_once=true", status=202)
+    api.post(f"{batch}/keep", status=409)
 
 
 def test_what_is_refused_changes_nothing(api: CheckedApp, imported: int, engine: sa.Engine) -> None:

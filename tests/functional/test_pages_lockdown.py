@@ -13,6 +13,7 @@ import webob
 
 from dicomweb import batches
 from dicomweb.app import main
+from dicomweb.assets import DIST
 from dicomweb.db import work
 from dicomweb.models import Batch, WebSession
 from dicomweb.resources import Root
@@ -30,12 +31,23 @@ PLACES = {
     "BatchResource": "/batches/1",
     "ImagesContainer": "/batches/1/images",
     "ImageResource": "/batches/1/images/1",
+    "PatientsContainer": "/patients",
+    "PatientResource": "/patients/1",
+    "StudiesContainer": "/studies",
+    "StudyResource": "/studies/1",
+    "SeriesContainer": "/series",
+    "SeriesResource": "/series/1",
     "ArrivalResource": "/arrivals/1",
     "JobResource": "/jobs/1",
     "TokensContainer": "/tokens",
     "TokenResource": "/tokens/1",
     "SearchResource": "/search",
     "ConsoleResource": "/console",
+    "StatisticsResource": "/statistics",
+    "UploadsContainer": "/upload",
+    "UploadResource": f"/upload/{'0' * 32}",
+    "UploadFilesResource": f"/upload/{'0' * 32}/files",
+    "UploadFileResource": f"/upload/{'0' * 32}/files/000001-1",
 }
 OPEN = {"/login", "/health"}
 
@@ -214,7 +226,7 @@ def test_a_change_needs_the_token_of_the_session(browser: Browser) -> None:
         answer = browser.post("/batches/1/delete", fields, expect_errors=True)
         assert answer.status_int == 400
         assert "The page was open for too long" in answer.text
-    assert browser.count(Batch, Batch.deleting) == 0
+    assert browser.count(Batch, Batch.deleting | Batch.delete_at.is_not(None)) == 0
 
 
 @pytest.mark.parametrize(
@@ -231,12 +243,12 @@ def test_a_change_that_another_site_asks_for_is_refused(browser: Browser, header
     answer = browser.post("/batches/1/delete", fields, headers=headers, expect_errors=True)
     assert answer.status_int == 400
     assert "another web site" in answer.text
-    assert browser.count(Batch, Batch.deleting) == 0
+    assert browser.count(Batch, Batch.deleting | Batch.delete_at.is_not(None)) == 0
 
 
 def test_a_program_needs_no_token(stranger: Browser) -> None:
     stranger.add(pages.batch(image_count=0))
-    answer = stranger.post("/batches/1/delete", {"sure": "yes", "images": "0"}, headers=basic())
+    answer = stranger.post("/batches/1/delete", {"sure": "yes", "images": "0", "when": "now"}, headers=basic())
     assert answer.status_int == 303
     assert stranger.count(Batch, Batch.deleting) == 1
 
@@ -249,6 +261,18 @@ def test_every_answer_carries_the_security_headers(browser: Browser) -> None:
             if (name, path) != ("Cache-Control", "/static/icon.svg"):
                 assert answer.headers[name] == value, (path, name)
     assert "'unsafe" not in HEADERS["Content-Security-Policy"]
+
+
+def test_only_the_page_of_a_picture_may_start_a_worker_and_only_the_worker_may_compile(browser: Browser, imported: int) -> None:
+    policies = {path: browser.get(path).headers["Content-Security-Policy"] for path in ("/", f"/batches/{imported}", f"/batches/{imported}/images/1")}
+    assert [path for path, policy in policies.items() if "worker-src 'self'" in policy] == [f"/batches/{imported}/images/1"]
+    assert not [policy for policy in policies.values() if "unsafe" in policy]
+    worker = next((DIST / "assets").glob("decodeImageFrameWorker-*.js"), None)
+    if worker is None:
+        pytest.skip("the front end has not been built")
+    built = {path.name: browser.get(f"/static/dist/assets/{path.name}").headers["Content-Security-Policy"] for path in (worker, *(DIST / "assets").glob("app-*"))}
+    assert [name for name, policy in built.items() if "'wasm-unsafe-eval'" in policy] == [worker.name]
+    assert not [policy for policy in built.values() if "'unsafe" in policy]
 
 
 def test_pages_have_no_script_and_no_style_in_them(browser: Browser, imported: int) -> None:

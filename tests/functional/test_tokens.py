@@ -117,14 +117,14 @@ def test_only_the_hash_of_a_secret_is_kept_and_its_use_is_noted_once_a_minute(st
 
 
 def test_the_secret_is_shown_once_and_the_token_can_be_revoked(browser: Browser, stranger: Browser) -> None:
-    page = browser.get("/settings")
+    page = browser.get("/settings/access")
     assert "There is no token" in page.text
     form = form_to(page, "/tokens")
     form["name"], form["scope"], form["ends"] = "export <b>", "write", "2999-12-31"
     shown = form.submit()
     secret = shown.html.select_one("#secret")["value"]
     assert ask(stranger, "/api/batches", secret).status_int == 200
-    listed = browser.get("/settings")
+    listed = browser.get("/settings/access")
     assert secret not in listed.text
     assert "export &lt;b&gt;" in listed.text
     assert "read and write" in listed.html.select_one("#token-1").text

@@ -113,6 +113,34 @@ def test_a_batch_is_done_when_every_scan_and_every_file_is(engine: sa.Engine) ->
     assert totals == batches.Totals(batches=1, images=1, series=0, studies=0, bytes=5, errors=1)
 
 
+def test_the_times_of_a_batch_are_noted_once_and_outlive_its_jobs(engine: sa.Engine) -> None:
+    with work(engine) as dbsession:
+        batches.report_arrivals(dbsession, [waiting("/data/a", files=2)], now=NOW - timedelta(minutes=5))
+    batch = claim(engine, "/data/a")
+    assert batch is not None
+
+    def later(seconds: int) -> datetime:
+        return NOW + timedelta(seconds=seconds)
+
+    with work(engine) as dbsession:
+        batches.record_scan(dbsession, batch.id, found=2, failed=0, skipped=0, now=later(1))
+        batches.begin_chunk(dbsession, batch.id, 1, 2, now=later(2))
+        batches.begin_chunk(dbsession, batch.id, 3, 4, now=later(3))
+    with work(engine) as dbsession:
+        batches.record_outcomes(dbsession, batch.id, images=1, errors=0, notices=0, files=1, size=5, now=later(7))
+        running = batches.timeline(dbsession, dbsession.get_one(Batch, batch.id, populate_existing=True), now=later(12))
+    assert (running.done_at, running.rate) == (None, pytest.approx(0.1))
+    with work(engine) as dbsession:
+        batches.record_outcomes(dbsession, batch.id, images=1, errors=0, notices=0, files=1, size=5, now=later(22))
+    with work(engine) as dbsession:
+        batches.record_removal(dbsession, batch.id, images=1, errors=0, size=5, now=later(90))
+        dbsession.execute(sa.delete(Job))
+    with work(engine) as dbsession:
+        told = batches.timeline(dbsession, dbsession.get_one(Batch, batch.id), now=later(100))
+    assert (told.arrived_at, told.claimed_at, told.began_at, told.done_at) == (NOW - timedelta(minutes=5), NOW, later(2), later(22))
+    assert (sum(told.chunks.values()), told.workers, told.scanned_at) == (0, 0, None)
+
+
 def test_nothing_is_added_to_a_batch_that_is_being_deleted(engine: sa.Engine) -> None:
     batch = claim(engine, "/data/a")
     assert batch is not None

@@ -89,7 +89,7 @@ class TestSeveral:
     def test_echoes_are_taken_apart(self) -> None:
         verdict = judge([*stack(4, kinds={"echo": ("1",)}), *stack(4, first=10, kinds={"echo": ("2",)})])
         assert [volume.keys for volume in verdict.volumes] == [(0, 1, 2, 3), (10, 11, 12, 13)]
-        assert [volume.kind for volume in verdict.volumes] == ["echo ('1',)", "echo ('2',)"]
+        assert [volume.kind for volume in verdict.volumes] == ["echo 1", "echo 2"]
 
     def test_rounds_through_the_same_places_are_times(self) -> None:
         slices = [axial(turn * 4 + at, at * 3.0) for turn in range(3) for at in range(4)]

@@ -67,6 +67,7 @@ def test_a_pid_file_of_a_living_watcher_is_its_status(state: Settings, presence:
         since=NOW,
         seen=NOW + timedelta(seconds=5),
         roots=[watching.RootStatus("/data/\\xff", True, "Watched.")],
+        alive=True,
     )
 
 

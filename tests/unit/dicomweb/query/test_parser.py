@@ -101,6 +101,12 @@ TABLE: dict[str, Node] = {
 }
 
 
+def test_a_batch_is_found_by_its_number_alone_when_a_range_is_written() -> None:
+    assert parse("batch:3..9") == Meta("batch", Range(3, 9, False, False, "3..9"))
+    with pytest.raises(QuerySyntaxError):
+        parse("batch:knee..9")
+
+
 def test_every_operator_has_a_row_in_the_table() -> None:
     assert list(TABLE) == [operator.example for operator in OPERATORS]
 
@@ -203,7 +209,7 @@ MISTAKES: list[tuple[str, int, int, str, str | None]] = [
     ("Modality:CT..MR", 9, 6, "cannot be compared", None),
     ("ProcedureCodeSequence:X", 22, 1, "is a sequence", None),
     ("PixelData:>1", 10, 2, "cannot be compared", None),
-    ("batch:>1", 6, 2, "cannot be compared", None),
+    ("label:>1", 6, 2, "cannot be compared", None),
     ("StudyDate:>soon", 11, 4, "cannot be read", None),
     ("StudyDate:2020..soon", 16, 4, "cannot be read", None),
     ("PatientAge:<18", 12, 2, "cannot be read", None),

@@ -1,0 +1,349 @@
+"""The source folders of imported batches are removed: only what is stored for certain, and nothing that a person did not name.
+
+A batch may be cleaned when it came as a dropped folder, is done, and has no error. Of its folder goes
+
+* a file whose bytes are those that are stored (an image, or a duplicate of one), read and compared once more;
+* what the import left out on purpose (files of the operating system, a DICOMDIR);
+* a folder that is empty then, and at last the sentinel and the dropped folder itself.
+
+Whatever else lies there (files that came later, links, what changed since) stays, and its folder with it. No link is followed. All
+of it may be done twice, and be interrupted anywhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from dicomweb import jobs
+from dicomweb.db import change
+from dicomweb.imports.importer import Importer, Stopping, batch_of
+from dicomweb.models import Arrival, Batch, Cleanup, Image, Job, Outcome, Pack
+from dicomweb.settings import Settings
+from dicomweb.storage import Storage
+
+# So many clean-ups are asked for at once; whoever wants more asks again.
+AT_ONCE = 1000
+# What says that nothing can be removed there, and not that one file cannot.
+_LOCKED = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+class CannotClean(Exception):
+    """The source folder of a batch must not or cannot be removed; the text is a sentence that says why."""
+
+
+class Cleanable(NamedTuple):
+    """What a clean-up would remove: so many batches, their images and the bytes of these."""
+
+    batches: int
+    images: int
+    bytes: int
+
+
+class Swept(NamedTuple):
+    """What a clean-up found: the files that are gone (by it, or already) and their bytes, and what stays."""
+
+    files: int
+    bytes: int
+    kept: int
+    folder_gone: bool
+
+
+class _Source(NamedTuple):
+    """A file that may go. sha256: of the stored bytes; None for what was left out on purpose."""
+
+    sha256: bytes | None
+    size: int
+
+
+def cleanable(*, older_than: timedelta | None = None, now: datetime) -> sa.Select[Any]:
+    """Select the batches whose source folders can be removed; with an age only those that did not change for so long."""
+    # What was refused may be asked for again; what is gone, or is going, may not.
+    over = sa.exists().where(Cleanup.batch_id == Batch.id, Cleanup.status.in_(("asked", "done", "kept")))
+    wanted = sa.select(Batch).where(
+        Batch.source == "folder", Batch.status == "DONE", ~Batch.has_error, ~Batch.deleting, Batch.delete_at.is_(None), ~over
+    )
+    return wanted if older_than is None else wanted.where(Batch.modified_at <= now - older_than)
+
+
+def count_cleanable(dbsession: Session, *, older_than: timedelta | None = None, now: datetime) -> Cleanable:
+    """Tell how much could be removed."""
+    sums = (sa.func.count(Batch.id), sa.func.sum(Batch.image_count), sa.func.sum(Batch.byte_count))
+    counted = cleanable(older_than=older_than, now=now).with_only_columns(*sums, maintain_column_froms=True)
+    return Cleanable(*(int(number or 0) for number in dbsession.execute(counted).one()))
+
+
+def why_not(settings: Settings, batch: Batch) -> str | None:
+    """Say why the source folder of a batch cannot be removed, as far as its row and the settings tell; None when it can."""
+    if settings["import.mode"] == "reference":
+        return "Files are indexed where they are (import.mode is reference): the source folders hold the only copy."
+    if batch.source != "folder":
+        return "This batch did not come as a folder; what came over the network is not kept beside what is stored."
+    if batch.deleting or batch.delete_at is not None:
+        return "The batch is to be deleted."
+    if batch.status != "DONE":
+        return "The batch is not done yet."
+    if batch.has_error:
+        return "Some files of the batch could not be imported, or are in conflict; its folder is kept."
+    if Path(batch.path or "").parent not in settings["watch.folders"]:
+        return "The folder is not in a watched folder (any more)."
+    return None
+
+
+def ask_clean(dbsession: Session, batch: Batch, settings: Settings, *, now: datetime, automatic: bool = False) -> None:
+    """Have the source folder of a batch removed by a worker. Raises CannotClean."""
+    if (reason := why_not(settings, batch)) is not None:
+        raise CannotClean(reason)
+    before = dbsession.get(Cleanup, batch.id)
+    if before is not None and before.status == "asked":
+        raise CannotClean("A worker is about to remove the folder already.")
+    if before is not None:
+        change(dbsession, sa.delete(Cleanup).where(Cleanup.batch_id == batch.id))
+        dbsession.expunge(before)
+    dbsession.add(Cleanup(batch_id=batch.id, status="asked", asked_at=now, automatic=automatic))
+    jobs.enqueue(dbsession, "clean_source", {}, batch_id=batch.id, now=now)
+
+
+def clean_all(dbsession: Session, settings: Settings, *, older_than: timedelta | None, now: datetime, automatic: bool = False) -> int:
+    """Have the source folders of all batches that can be cleaned removed, at most AT_ONCE; tell how many."""
+    asked = 0
+    for batch in dbsession.scalars(cleanable(older_than=older_than, now=now).order_by(Batch.id).limit(AT_ONCE)).all():
+        before = dbsession.get(Cleanup, batch.id)
+        if automatic and before is not None and before.ended_at is not None and now - before.ended_at < timedelta(days=1):
+            # What could not be removed is not tried each minute.
+            continue
+        try:
+            ask_clean(dbsession, batch, settings, now=now, automatic=automatic)
+        except CannotClean:
+            continue
+        asked += 1
+    return asked
+
+
+def clean_old(dbsession: Session, settings: Settings, *, now: datetime) -> int:
+    """Have those source folders removed that the setting says are old enough; tell how many."""
+    days = settings["cleanup.source_days"]
+    if not days or settings["import.mode"] == "reference":
+        return 0
+    return clean_all(dbsession, settings, older_than=timedelta(days=days), now=now, automatic=True)
+
+
+def clean_source(importer: Importer, job: Job) -> None:
+    """Remove the source folder of a batch, as far as everything in it is stored."""
+    batch_id = batch_of(job)
+    with importer.work(read_only=True) as dbsession:
+        batch = dbsession.get(Batch, batch_id)
+        try:
+            sources = _plan(dbsession, importer, batch)
+        except CannotClean as error:
+            outcome: dict[str, Any] = {"status": "refused", "reason": str(error)}
+            sources = None
+    if sources is not None and batch is not None:
+        try:
+            swept = _sweep(Path(batch.path or ""), sources, importer.settings["watch.sentinel"], importer.stopping)
+            outcome = {"files": swept.files, "bytes": swept.bytes, "kept": swept.kept, **_ending(swept)}
+        except CannotClean as error:
+            outcome = {"status": "refused", "reason": str(error)}
+    with importer.work() as dbsession:
+        jobs.finish(dbsession, job, now=importer.clock())
+        ended = sa.update(Cleanup).where(Cleanup.batch_id == batch_id, Cleanup.status == "asked")
+        change(dbsession, ended.values(ended_at=importer.clock(), **outcome))
+
+
+def _ending(swept: Swept) -> dict[str, Any]:
+    if swept.folder_gone:
+        return {"status": "done", "reason": None}
+    left = f"{swept.kept} {'entry' if swept.kept == 1 else 'entries'} in the folder" if swept.kept else "The folder itself"
+    return {"status": "kept", "reason": f"{left} stayed: not imported with this batch, or changed since."}
+
+
+def _plan(dbsession: Session, importer: Importer, batch: Batch | None) -> dict[str, _Source]:
+    """Tell which files may go, by their paths in the folder. Raises CannotClean."""
+    if batch is None:
+        raise CannotClean("The batch is gone.")
+    if (reason := why_not(importer.settings, batch)) is not None:
+        raise CannotClean(reason)
+    same_folder = sa.select(Batch).where(Batch.path == batch.path, Batch.id != batch.id)
+    if any(other.status != "DONE" or other.has_error for other in dbsession.scalars(same_folder)):
+        raise CannotClean("Another batch was made of the same folder, and is not done or has errors.")
+    if dbsession.scalar(sa.select(sa.exists().where(Arrival.path == batch.path))):
+        raise CannotClean("The folder waits in the watched folder to be imported once more.")
+    sources = dict(_stored(dbsession, importer.storage, batch))
+    left_out = sa.select(Outcome.path, Outcome.size).where(Outcome.batch_id == batch.id, Outcome.kind == "skipped")
+    sources.update({path: _Source(None, size or 0) for path, size in dbsession.execute(left_out)})
+    return sources
+
+
+def _stored(dbsession: Session, storage: Storage, batch: Batch) -> list[tuple[str, _Source]]:
+    columns = (Image.sha256, Image.size, Image.pack_id, Image.pack_offset)
+    images = sa.select(Image.path, *columns).where(Image.batch_id == batch.id)
+    twins = sa.select(Outcome.path, *columns).join(Image, Image.id == Outcome.image_id)
+    twins = twins.where(Outcome.batch_id == batch.id, Outcome.kind == "duplicate")
+    stored, ends = [], defaultdict[int, int](int)
+    for path, sha256, size, pack_id, offset in (*dbsession.execute(images), *dbsession.execute(twins)):
+        if pack_id is None or sha256 is None:
+            raise CannotClean("Files of this batch were indexed where they are: the source folder holds the only copy.")
+        ends[pack_id] = max(ends[pack_id], (offset or 0) + (size or 0))
+        stored.append((path, _Source(sha256, size or 0)))
+    names = dict(dbsession.execute(sa.select(Pack.id, Pack.name).where(Pack.id.in_(ends))).all()) if ends else {}
+    for pack_id, end in ends.items():
+        # The one look that tells a storage which is not mounted, or was emptied, from one that is well.
+        try:
+            size = storage.path(names[pack_id]).stat().st_size
+        except (KeyError, OSError):
+            size = -1
+        if size < end:
+            raise CannotClean("The stored copy of this batch is not complete, so its source folder is kept.")
+    return stored
+
+
+def _sweep(folder: Path, sources: dict[str, _Source], sentinel: str, stopping: Callable[[], bool]) -> Swept:
+    """Remove what may go. Raises CannotClean, Stopping."""
+    try:
+        root = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise CannotClean(f"The watched folder cannot be read: {error.strerror}.") from None
+    try:
+        try:
+            top = os.open(folder.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+        except FileNotFoundError:
+            return Swept(len(sources), sum(source.size for source in sources.values()), 0, folder_gone=True)
+        except OSError as error:
+            raise CannotClean(f"The folder cannot be opened, or is a link: {error.strerror}.") from None
+        try:
+            remaining, others = _empty(top, "", sources, sentinel, stopping)
+            gone = not remaining and not others and _remove_top(root, top, folder.name, sentinel)
+        finally:
+            os.close(top)
+    finally:
+        os.close(root)
+    kept = [sources[path].size for path in remaining]
+    total = sum(source.size for source in sources.values())
+    return Swept(len(sources) - len(kept), total - sum(kept), len(kept) + others, gone)
+
+
+def _empty(
+    fd: int, prefix: str, sources: dict[str, _Source], sentinel: str, stopping: Callable[[], bool]
+) -> tuple[list[str], int]:
+    """Empty a folder that is open; give the named files that stay, and how many other entries stay."""
+    remaining: list[str] = []
+    others = 0
+    with os.scandir(fd) as found:
+        entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
+    for entry in entries:
+        if stopping():
+            raise Stopping
+        path = os.path.join(prefix, entry.name)
+        if entry.is_dir(follow_symlinks=False):
+            below, other = _empty_below(fd, entry.name, path, sources, sentinel, stopping)
+            remaining += below
+            others += other
+        elif path == sentinel:
+            # It goes last: without it a folder that stays would wait to be imported again.
+            continue
+        elif path in sources and entry.is_file(follow_symlinks=False):
+            if not _remove(fd, entry.name, sources[path]):
+                remaining.append(path)
+        else:
+            others += 1
+    return remaining, others
+
+
+def _empty_below(
+    fd: int, name: str, path: str, sources: dict[str, _Source], sentinel: str, stopping: Callable[[], bool]
+) -> tuple[list[str], int]:
+    try:
+        below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+    except OSError:
+        return [], 1
+    try:
+        remaining, others = _empty(below, path, sources, sentinel, stopping)
+    finally:
+        os.close(below)
+    if not remaining and not others:
+        try:
+            os.rmdir(name, dir_fd=fd)
+        except OSError as error:
+            _refuse_if_locked(error)
+            others = 1
+    return remaining, others
+
+
+def _remove(fd: int, name: str, source: _Source) -> bool:
+    """Remove a file when it is what it was; tell whether it is gone. Raises CannotClean."""
+    try:
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    with open(file, "rb") as opened:
+        seen = os.fstat(file)
+        if not stat.S_ISREG(seen.st_mode) or seen.st_size != source.size:
+            return False
+        if source.sha256 is not None and hashlib.file_digest(opened, "sha256").digest() != source.sha256:
+            return False
+    try:
+        now = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        if (now.st_ino, now.st_dev, now.st_mtime_ns) != (seen.st_ino, seen.st_dev, seen.st_mtime_ns):
+            return False
+        os.unlink(name, dir_fd=fd)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        _refuse_if_locked(error)
+        return False
+    return True
+
+
+def _remove_top(root: int, top: int, name: str, sentinel: str) -> bool:
+    try:
+        if sentinel in os.listdir(top):
+            os.unlink(sentinel, dir_fd=top)
+        os.rmdir(name, dir_fd=root)
+    except OSError as error:
+        _refuse_if_locked(error)
+        return False
+    return True
+
+
+def _refuse_if_locked(error: OSError) -> None:
+    if error.errno in _LOCKED:
+        where = "is mounted read-only" if error.errno == errno.EROFS else "may not be changed"
+        raise CannotClean(f"The watched folder {where} where the workers run, so nothing more could be removed.") from None
+
+
+def read_only_roots(settings: Settings) -> Sequence[Path]:
+    """Tell which watched folders this process sees as mounted read-only."""
+    locked = []
+    for folder in settings["watch.folders"]:
+        try:
+            if os.statvfs(folder).f_flag & os.ST_RDONLY:
+                locked.append(folder)
+        except OSError:
+            # It is not mounted here at all; the workers will tell.
+            continue
+    return locked
+
+
+def kept_files(dbsession: Session, *, limit: int) -> list[tuple[Batch, int, int]]:
+    """List the batches whose failed files are kept, the newest first: (batch, files, bytes)."""
+    newest = sa.select(Batch.id).where(Batch.has_error, ~Batch.deleting).order_by(Batch.id.desc()).limit(limit)
+    counted = (
+        sa.select(Outcome.batch_id, sa.func.count(Outcome.id), sa.func.coalesce(sa.func.sum(Outcome.size), 0))
+        .where(Outcome.batch_id.in_(newest), Outcome.kind == "error")
+        .group_by(Outcome.batch_id)
+    )
+    numbers = {batch_id: (files, int(size or 0)) for batch_id, files, size in dbsession.execute(counted)}
+    found = dbsession.scalars(sa.select(Batch).where(Batch.id.in_(numbers)).order_by(Batch.id.desc()))
+    return [(batch, *numbers[batch.id]) for batch in found]

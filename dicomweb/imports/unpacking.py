@@ -1,0 +1,262 @@
+"""ZIP archives that were uploaded: unpacked by a worker, with bounds on everything an archive says of itself.
+
+Nothing is believed: how many entries there are is known before they are listed, and what they unpack to before they are
+unpacked; an entry gives no more bytes than it said, or it is refused. Files are named by numbers, so that no name in an archive leads
+anywhere. **Each entry gets an outcome**: it is a file to import, or a row says why not; an archive that is refused as a whole has one row.
+An archive in an archive is unpacked too, as deep as the settings say, and within the same bounds.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import struct
+import zipfile
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dicomweb import batches, jobs
+from dicomweb.imports.importer import Importer, Stopping, batch_of, incoming_folder
+from dicomweb.imports.outcomes import add_outcomes, outcome
+from dicomweb.imports.scanning import SYSTEM_FILE, is_system_file
+from dicomweb.imports.uploads import clean_path, cut_chunks, distinct, is_archive, room
+from dicomweb.models import Job, unescape_path
+from dicomweb.settings import Settings
+from dicomweb.storage import StorageFull, failure_of, sync_file_system
+
+_BLOCK = 1 << 20
+# An archive that unpacks to no more is taken whatever its ratio: zeros of a mask compress a thousandfold.
+_HARMLESS_BYTES = 256 << 20
+# Of one entry in the table of contents, with its names and comments.
+_ENTRY_BYTES = 400
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
+_ENCRYPTED = 0x1
+
+
+class ArchiveRefused(Exception):
+    """An archive, or an entry of one, is not unpacked: a short code, and a sentence for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Unpacked(NamedTuple):
+    """A file that was in an archive. path: its name for people, below that of the archive; file: where it lies."""
+
+    path: str
+    file: Path
+    size: int
+
+
+class Left(NamedTuple):
+    """An entry that is not imported, and why; kind: ``error`` or ``skipped``."""
+
+    path: str
+    size: int
+    kind: str
+    code: str
+    message: str
+
+
+def unpack_archive(importer: Importer, job: Job) -> None:
+    """Unpack an archive, add its files as NEW images with the jobs that import them, and end the job, in one transaction.
+
+    Raises Stopping, StorageFailed, jobs.LeaseLost, batches.BatchGone; then nothing is kept.
+    """
+    incoming, settings = incoming_folder(importer.settings), importer.settings
+    path, place, size = unescape_path(job.payload["path"]), job.payload["place"], job.payload["size"]
+    archive = incoming / place
+    _remove_left(archive, job.attempts)
+    folder = Path(f"{archive}.{job.attempts}")
+    kept = False
+    try:
+        refused = None
+        files: list[Unpacked] = []
+        left: list[Left] = []
+        try:
+            for result in unpack(importer, archive, path, folder):
+                if isinstance(result, Unpacked):
+                    files.append(result)
+                else:
+                    left.append(result)
+        except ArchiveRefused as error:
+            refused, files, left = error, [], []
+        if settings["storage.sync"] and files:
+            sync_file_system(folder)
+        rows, notes = _rows(importer, files, left)
+        if refused is not None:
+            notes = [outcome(path, "error", refused.code, str(refused), size, place=place)]
+        now = importer.clock()
+        with importer.work() as dbsession:
+            jobs.finish(dbsession, job, now=now)
+            skipped = sum(note["kind"] == "skipped" for note in notes)
+            batch_id, failed = batch_of(job), len(notes) - skipped
+            # First, because it locks the batch: chunks are ranges of ids, which must not mix with those of a scan.
+            batches.record_scan(
+                dbsession, batch_id, found=len(rows) + len(notes), failed=failed, skipped=skipped, now=now
+            )
+            rows = [{**row, "batch_id": batch_id, "status": "NEW", "version": 0} for row in rows]
+            batches.add_files(dbsession, batch_id, rows, chunks=cut_chunks(settings, rows), now=now)
+            add_outcomes(dbsession, batch_id, notes, now)
+        kept = bool(rows)
+        if refused is None:
+            archive.unlink(missing_ok=True)
+    except OSError as error:
+        raise failure_of(error) from error
+    finally:
+        if not kept:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _rows(importer: Importer, files: list[Unpacked], left: list[Left]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    incoming = incoming_folder(importer.settings)
+    files.sort(key=lambda file: os.fsencode(file.path))
+    rows = [
+        {"path": path, "place": str(file.file.relative_to(incoming)), "size": file.size}
+        for file, path in zip(files, distinct(file.path for file in files), strict=True)
+    ]
+    return rows, [outcome(one.path, one.kind, one.code, one.message, one.size) for one in left]
+
+
+def _remove_left(archive: Path, attempt: int) -> None:
+    """Remove what earlier attempts left; not what a later one is writing."""
+    for folder in archive.parent.glob(f"{archive.name}.*"):
+        number = folder.suffix[1:]
+        if number.isdigit() and int(number) <= attempt:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def unpack(importer: Importer, archive: Path, name: str, folder: Path) -> Iterator[Unpacked | Left]:
+    """Unpack an archive, and those in it, into a new folder.
+
+    name: of the archive, for people; the names of its entries are below it. Raises ArchiveRefused, Stopping, StorageFull, OSError.
+    """
+    settings = importer.settings
+    folder.mkdir(mode=0o700)
+    waiting = deque([(archive, name, 1)])
+    files = size = number = 0
+    while waiting:
+        path, above, depth = waiting.popleft()
+        nested = depth > 1
+        try:
+            with _opened(path, settings, files=files, size=size) as opened:
+                files += len(opened.infolist())
+                size += sum(entry.file_size for entry in opened.infolist())
+                for entry in opened.infolist():
+                    if importer.stopping():
+                        raise Stopping
+                    if entry.is_dir():
+                        continue
+                    shown = f"{above}/{clean_path(entry.filename)}"
+                    number += 1
+                    file = folder / f"{number:06}"
+                    try:
+                        _extract(opened, entry, file, settings)
+                    except ArchiveRefused as refused:
+                        file.unlink(missing_ok=True)
+                        kind = "skipped" if refused.code == "system-file" else "error"
+                        yield Left(shown, entry.file_size, kind, refused.code, str(refused))
+                        continue
+                    if not is_archive(file):
+                        yield Unpacked(shown, file, entry.file_size)
+                    elif depth < settings["upload.archive_depth"]:
+                        waiting.append((file, shown, depth + 1))
+                    else:
+                        file.unlink()
+                        message = f"This archive lies in another one, deeper than {settings['upload.archive_depth']}, and is not unpacked."
+                        yield Left(shown, entry.file_size, "error", "archive-too-deep", message)
+        except ArchiveRefused as refused:
+            if not nested:
+                raise
+            yield Left(above, path.stat().st_size, "error", refused.code, str(refused))
+        finally:
+            if nested:
+                path.unlink(missing_ok=True)
+
+
+def _opened(path: Path, settings: Settings, *, files: int, size: int) -> zipfile.ZipFile:
+    """Open an archive when it is within the bounds, of which others have used some. Raises ArchiveRefused, StorageFull."""
+    most_files, most_bytes = settings["upload.archive_max_files"], settings["upload.archive_max_bytes"]
+    try:
+        _check_contents(path, most_files - files)
+        opened = zipfile.ZipFile(path)
+    except FileNotFoundError:
+        raise ArchiveRefused("archive-gone", "The archive is no longer there.") from None
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeError, ValueError, struct.error, EOFError):
+        raise ArchiveRefused("archive-damaged", "The archive is damaged, or was cut off.") from None
+    entries = opened.infolist()
+    unpacked = sum(entry.file_size for entry in entries)
+    try:
+        if len(entries) > most_files - files:
+            raise _too_many(most_files)
+        if unpacked > most_bytes - size:
+            raise ArchiveRefused("archive-too-large", f"The archive unpacks to more than {most_bytes:,} bytes.")
+        if unpacked > max(_HARMLESS_BYTES, path.stat().st_size * settings["upload.archive_max_ratio"]):
+            ratio = settings["upload.archive_max_ratio"]
+            raise ArchiveRefused("archive-ratio", f"The archive unpacks to more than {ratio:,} times its size.")
+        if unpacked > room(settings):
+            raise StorageFull("Files cannot be stored: there is no room on the disk to unpack the archive.")
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _too_many(most: int) -> ArchiveRefused:
+    return ArchiveRefused("archive-too-many", f"The archive has more than {most:,} files.")
+
+
+def _check_contents(path: Path, most: int) -> None:
+    """Refuse an archive whose table of contents is too long to be read into memory. Raises ArchiveRefused, BadZipFile."""
+    with path.open("rb") as file:
+        end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    if end is None:
+        raise zipfile.BadZipFile
+    if end[zipfile._ECD_SIZE] > _ENTRY_BYTES * max(0, most) + 65536:  # type: ignore[attr-defined]
+        raise _too_many(most)
+
+
+def _extract(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, file: Path, settings: Settings) -> None:
+    """Write one entry into a file. Raises ArchiveRefused."""
+    mode = entry.external_attr >> 16
+    if is_system_file(entry.filename.replace("\\", "/")) or entry.filename.startswith("__MACOSX/"):
+        raise ArchiveRefused("system-file", SYSTEM_FILE)
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+        raise ArchiveRefused("archive-no-file", "This is a link or a device, no file; links are not followed.")
+    if entry.flag_bits & _ENCRYPTED:
+        raise ArchiveRefused("archive-encrypted", "The file is encrypted; unpack the archive and upload its files.")
+    if entry.compress_type not in _METHODS:
+        raise ArchiveRefused("archive-method", f"The file is compressed by method {entry.compress_type}, which is not unpacked.")
+    most = settings["import.max_file_bytes"]
+    if entry.file_size > most:
+        raise ArchiveRefused("archive-too-large", f"The file has {entry.file_size:,} bytes; at most {most:,} are taken.")
+    try:
+        source = opened.open(entry)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, UnicodeError, ValueError, struct.error, EOFError):
+        raise _damaged() from None
+    with source, file.open("xb", buffering=0) as target:
+        written = 0
+        while block := _read(source):
+            written += len(block)
+            view = memoryview(block)
+            while view:
+                view = view[target.write(view) :]
+    if written != entry.file_size:
+        raise _damaged()
+
+
+def _read(source: Any) -> bytes:
+    try:
+        return source.read(_BLOCK)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError):
+        # bz2 says OSError of damaged data; that of a disk that cannot be read means the same for this file.
+        raise _damaged() from None
+
+
+def _damaged() -> ArchiveRefused:
+    return ArchiveRefused("archive-damaged", "The file is damaged in the archive: its bytes are not those that were packed.")
