@@ -28,6 +28,7 @@ from sqlalchemy.orm import Session
 from dicomweb import jobs
 from dicomweb.db import change
 from dicomweb.imports.importer import Importer, Stopping, batch_of
+from dicomweb.languages import N_, gettext
 from dicomweb.models import Arrival, Batch, Cleanup, Image, Job, Outcome, Pack
 from dicomweb.settings import Settings
 from dicomweb.storage import Storage
@@ -86,17 +87,17 @@ def count_cleanable(dbsession: Session, *, older_than: timedelta | None = None, 
 def why_not(settings: Settings, batch: Batch) -> str | None:
     """Say why the source folder of a batch cannot be removed, as far as its row and the settings tell; None when it can."""
     if settings["import.mode"] == "reference":
-        return "Files are indexed where they are (import.mode is reference): the source folders hold the only copy."
+        return gettext("Files are indexed where they are (import.mode is reference): the source folders hold the only copy.")
     if batch.source != "folder":
-        return "This batch did not come as a folder; what came over the network is not kept beside what is stored."
+        return gettext("This batch did not come as a folder; what came over the network is not kept beside what is stored.")
     if batch.deleting or batch.delete_at is not None:
-        return "The batch is to be deleted."
+        return gettext("The batch is to be deleted.")
     if batch.status != "DONE":
-        return "The batch is not done yet."
+        return gettext("The batch is not done yet.")
     if batch.has_error:
-        return "Some files of the batch could not be imported, or are in conflict; its folder is kept."
+        return gettext("Some files of the batch could not be imported, or are in conflict; its folder is kept.")
     if Path(batch.path or "").parent not in settings["watch.folders"]:
-        return "The folder is not in a watched folder (any more)."
+        return gettext("The folder is not in a watched folder (any more).")
     return None
 
 
@@ -106,7 +107,7 @@ def ask_clean(dbsession: Session, batch: Batch, settings: Settings, *, now: date
         raise CannotClean(reason)
     before = dbsession.get(Cleanup, batch.id)
     if before is not None and before.status == "asked":
-        raise CannotClean("A worker is about to remove the folder already.")
+        raise CannotClean(gettext("A worker is about to remove the folder already."))
     if before is not None:
         change(dbsession, sa.delete(Cleanup).where(Cleanup.batch_id == batch.id))
         dbsession.expunge(before)
@@ -170,14 +171,14 @@ def _ending(swept: Swept) -> dict[str, Any]:
 def _plan(dbsession: Session, importer: Importer, batch: Batch | None) -> dict[str, _Source]:
     """Tell which files may go, by their paths in the folder. Raises CannotClean."""
     if batch is None:
-        raise CannotClean("The batch is gone.")
+        raise CannotClean(N_("The batch is gone."))
     if (reason := why_not(importer.settings, batch)) is not None:
         raise CannotClean(reason)
     same_folder = sa.select(Batch).where(Batch.path == batch.path, Batch.id != batch.id)
     if any(other.status != "DONE" or other.has_error for other in dbsession.scalars(same_folder)):
-        raise CannotClean("Another batch was made of the same folder, and is not done or has errors.")
+        raise CannotClean(N_("Another batch was made of the same folder, and is not done or has errors."))
     if dbsession.scalar(sa.select(sa.exists().where(Arrival.path == batch.path))):
-        raise CannotClean("The folder waits in the watched folder to be imported once more.")
+        raise CannotClean(N_("The folder waits in the watched folder to be imported once more."))
     sources = dict(_stored(dbsession, importer.storage, batch))
     left_out = sa.select(Outcome.path, Outcome.size).where(Outcome.batch_id == batch.id, Outcome.kind == "skipped")
     sources.update({path: _Source(None, size or 0) for path, size in dbsession.execute(left_out)})
@@ -192,7 +193,7 @@ def _stored(dbsession: Session, storage: Storage, batch: Batch) -> list[tuple[st
     stored, ends = [], defaultdict[int, int](int)
     for path, sha256, size, pack_id, offset in (*dbsession.execute(images), *dbsession.execute(twins)):
         if pack_id is None or sha256 is None:
-            raise CannotClean("Files of this batch were indexed where they are: the source folder holds the only copy.")
+            raise CannotClean(N_("Files of this batch were indexed where they are: the source folder holds the only copy."))
         ends[pack_id] = max(ends[pack_id], (offset or 0) + (size or 0))
         stored.append((path, _Source(sha256, size or 0)))
     names = dict(dbsession.execute(sa.select(Pack.id, Pack.name).where(Pack.id.in_(ends))).all()) if ends else {}
@@ -203,7 +204,7 @@ def _stored(dbsession: Session, storage: Storage, batch: Batch) -> list[tuple[st
         except (KeyError, OSError):
             size = -1
         if size < end:
-            raise CannotClean("The stored copy of this batch is not complete, so its source folder is kept.")
+            raise CannotClean(N_("The stored copy of this batch is not complete, so its source folder is kept."))
     return stored
 
 

@@ -8,14 +8,16 @@ import os
 import stat
 from contextlib import suppress
 
+from dicomweb.languages import N_
+
 _OS_ERRORS = {
-    errno.EACCES: ("permission-denied", "The importer may not read this file."),
-    errno.EPERM: ("permission-denied", "The importer may not read this file."),
-    errno.ENOENT: ("file-gone", "The file is no longer there."),
-    errno.ENOTDIR: ("not-a-file", "A folder above this file is a link or a file now; links are not followed."),
-    errno.ELOOP: ("not-a-file", "This is a symbolic link; links are not followed."),
-    errno.ENXIO: ("not-a-file", "This is not a file."),
-    errno.ENAMETOOLONG: ("name-too-long", "The path of the file is too long."),
+    errno.EACCES: ("permission-denied", N_("The importer may not read this file.")),
+    errno.EPERM: ("permission-denied", N_("The importer may not read this file.")),
+    errno.ENOENT: ("file-gone", N_("The file is no longer there.")),
+    errno.ENOTDIR: ("not-a-file", N_("A folder above this file is a link or a file now; links are not followed.")),
+    errno.ELOOP: ("not-a-file", N_("This is a symbolic link; links are not followed.")),
+    errno.ENXIO: ("not-a-file", N_("This is not a file.")),
+    errno.ENAMETOOLONG: ("name-too-long", N_("The path of the file is too long.")),
 }
 
 
@@ -46,7 +48,7 @@ class Folder:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._folder(parent))
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
-            raise Refused("not-a-file", "This is not a file.")
+            raise Refused("not-a-file", N_("This is not a file."))
         return fd
 
     def _folder(self, parent: str) -> int:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from dicomweb.batches import FOLDER_UNREADABLE
 from dicomweb.imports.folders import Folder, Refused, refusal
+from dicomweb.languages import N_
 
 # Enough to recognise what a file is: a DICOM file begins with 128 bytes of anything, DICM and its file meta information.
 FIRST_BYTES = 256
@@ -22,36 +23,36 @@ class Reason(NamedTuple):
 
 
 REASONS: dict[str, Reason] = {
-    "not-dicom": Reason("Not a DICOM file", "If it should be one, export it again from where it came. Otherwise nothing is lost: leave it or remove it."),
-    "truncated": Reason("The file ends too early", "The copy was probably cut off. Copy the file again from its source over the one in the folder, then try again."),
-    "unreadable": Reason("The file cannot be read", "Its encoding is broken at the place that is named, or the disk cannot give it. Export or copy it again, then try again.", True),
-    "too-deep": Reason("Sequences are nested too deep", "No usual file is so deep. If it is meant to be, raise the setting headers.max_depth, start again and try again."),
-    "too-many-elements": Reason("The header has too many elements", "If it is meant to be, raise the setting headers.max_elements, start again and try again."),
-    "too-large": Reason("The file is too large", "Raise the setting that is named (import.max_file_bytes or headers.max_inflated_bytes), start again and try again."),
-    "missing-uid": Reason("A UID is missing", "Without StudyInstanceUID, SeriesInstanceUID and SOPInstanceUID nobody can tell which image this is. Correct it where it is made and export it again."),
-    "bad-uid": Reason("A UID is no UID", "Correct it where the file is made and export it again."),
-    "wrong-study": Reason("The file is of another study", "It was stored to the address of one study and belongs to another one. Store it again without naming a study."),
-    "permission-denied": Reason("The importer may not read the file", "Let the user that runs the application read the file and the folders above it, then try again.", True),
-    "file-gone": Reason("The file is no longer there", "Put it back where it was, then try again; or delete the batch and drop the folder again.", True),
-    "not-a-file": Reason("Not a file", "Links, pipes and devices are never followed or opened. Put the file itself into the folder, then try again."),
-    "name-too-long": Reason("The path is too long", "Give the file or the folders above it shorter names and drop the folder again."),
-    "changed-while-reading": Reason("The file changed while it was read", "It was still being written. Wait until it is complete, then try again.", True),
-    FOLDER_UNREADABLE: Reason("A folder cannot be read", "Let the user that runs the application list the folder, then try again.", True),
-    "ends-worker": Reason("The file ends the program that reads it", "Please report it, with the file if that is possible. The other files of the batch are not affected."),
-    "reader-failed": Reason("The reader failed", "This is a defect of the application; the log of the worker has the details. Please report it."),
+    "not-dicom": Reason(N_("Not a DICOM file"), N_("If it should be one, export it again from where it came. Otherwise nothing is lost: leave it or remove it.")),
+    "truncated": Reason(N_("The file ends too early"), N_("The copy was probably cut off. Copy the file again from its source over the one in the folder, then try again.")),
+    "unreadable": Reason(N_("The file cannot be read"), N_("Its encoding is broken at the place that is named, or the disk cannot give it. Export or copy it again, then try again."), True),
+    "too-deep": Reason(N_("Sequences are nested too deep"), N_("No usual file is so deep. If it is meant to be, raise the setting headers.max_depth, start again and try again.")),
+    "too-many-elements": Reason(N_("The header has too many elements"), N_("If it is meant to be, raise the setting headers.max_elements, start again and try again.")),
+    "too-large": Reason(N_("The file is too large"), N_("Raise the setting that is named (import.max_file_bytes or headers.max_inflated_bytes), start again and try again.")),
+    "missing-uid": Reason(N_("A UID is missing"), N_("Without StudyInstanceUID, SeriesInstanceUID and SOPInstanceUID nobody can tell which image this is. Correct it where it is made and export it again.")),
+    "bad-uid": Reason(N_("A UID is no UID"), N_("Correct it where the file is made and export it again.")),
+    "wrong-study": Reason(N_("The file is of another study"), N_("It was stored to the address of one study and belongs to another one. Store it again without naming a study.")),
+    "permission-denied": Reason(N_("The importer may not read the file"), N_("Let the user that runs the application read the file and the folders above it, then try again."), True),
+    "file-gone": Reason(N_("The file is no longer there"), N_("Put it back where it was, then try again; or delete the batch and drop the folder again."), True),
+    "not-a-file": Reason(N_("Not a file"), N_("Links, pipes and devices are never followed or opened. Put the file itself into the folder, then try again.")),
+    "name-too-long": Reason(N_("The path is too long"), N_("Give the file or the folders above it shorter names and drop the folder again.")),
+    "changed-while-reading": Reason(N_("The file changed while it was read"), N_("It was still being written. Wait until it is complete, then try again."), True),
+    FOLDER_UNREADABLE: Reason(N_("A folder cannot be read"), N_("Let the user that runs the application list the folder, then try again."), True),
+    "ends-worker": Reason(N_("The file ends the program that reads it"), N_("Please report it, with the file if that is possible. The other files of the batch are not affected.")),
+    "reader-failed": Reason(N_("The reader failed"), N_("This is a defect of the application; the log of the worker has the details. Please report it.")),
     "conflict": Reason(
-        "The SOPInstanceUID is used twice",
-        "Both files are kept. Look at what differs: of an image that was corrected delete the earlier one, and tell the maker of files that have nothing to do with each other.",
+        N_("The SOPInstanceUID is used twice"),
+        N_("Both files are kept. Look at what differs: of an image that was corrected delete the earlier one, and tell the maker of files that have nothing to do with each other."),
     ),
-    "duplicate": Reason("The image is here already", "Nothing is to be done: it is the same file, byte by byte."),
-    "dicomdir": Reason("A table of contents", "Nothing is to be done: the files that it names are imported by themselves."),
-    "system-file": Reason("A file of the operating system", "Nothing is to be done."),
+    "duplicate": Reason(N_("The image is here already"), N_("Nothing is to be done: it is the same file, byte by byte.")),
+    "dicomdir": Reason(N_("A table of contents"), N_("Nothing is to be done: the files that it names are imported by themselves.")),
+    "system-file": Reason(N_("A file of the operating system"), N_("Nothing is to be done.")),
 }  # fmt: skip
-OTHER = Reason("Something else", "What happened is said beside each file.", True)
+OTHER = Reason(N_("Something else"), N_("What happened is said beside each file."), True)
 
 
 def first_bytes(folder: str, path: str) -> bytes:
-    """Read the beginning of a file of a batch, at most FIRST_BYTES, never through a link. Raises Refused."""
+    N_("""Read the beginning of a file of a batch, at most FIRST_BYTES, never through a link. Raises Refused.""")
     try:
         with closing(Folder(folder)) as opened:
             fd = opened.open(path)

@@ -24,6 +24,7 @@ from dicomweb.imports.importer import Importer, Stopping, batch_of, incoming_fol
 from dicomweb.imports.outcomes import add_outcomes, outcome
 from dicomweb.imports.scanning import SYSTEM_FILE, is_system_file
 from dicomweb.imports.uploads import clean_path, cut_chunks, distinct, is_archive, room
+from dicomweb.languages import N_
 from dicomweb.models import Job, unescape_path
 from dicomweb.settings import Settings
 from dicomweb.storage import StorageFull, failure_of, sync_file_system
@@ -186,9 +187,9 @@ def _opened(path: Path, settings: Settings, *, files: int, size: int) -> zipfile
         _check_contents(path, most_files - files)
         opened = zipfile.ZipFile(path)
     except FileNotFoundError:
-        raise ArchiveRefused("archive-gone", "The archive is no longer there.") from None
+        raise ArchiveRefused("archive-gone", N_("The archive is no longer there.")) from None
     except (zipfile.BadZipFile, NotImplementedError, UnicodeError, ValueError, struct.error, EOFError):
-        raise ArchiveRefused("archive-damaged", "The archive is damaged, or was cut off.") from None
+        raise ArchiveRefused("archive-damaged", N_("The archive is damaged, or was cut off.")) from None
     entries = opened.infolist()
     unpacked = sum(entry.file_size for entry in entries)
     try:
@@ -200,7 +201,7 @@ def _opened(path: Path, settings: Settings, *, files: int, size: int) -> zipfile
             ratio = settings["upload.archive_max_ratio"]
             raise ArchiveRefused("archive-ratio", f"The archive unpacks to more than {ratio:,} times its size.")
         if unpacked > room(settings):
-            raise StorageFull("Files cannot be stored: there is no room on the disk to unpack the archive.")
+            raise StorageFull(N_("Files cannot be stored: there is no room on the disk to unpack the archive."))
     except BaseException:
         opened.close()
         raise
@@ -227,9 +228,9 @@ def _extract(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, file: Path, settin
     if is_system_file(entry.filename.replace("\\", "/")) or entry.filename.startswith("__MACOSX/"):
         raise ArchiveRefused("system-file", SYSTEM_FILE)
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-        raise ArchiveRefused("archive-no-file", "This is a link or a device, no file; links are not followed.")
+        raise ArchiveRefused("archive-no-file", N_("This is a link or a device, no file; links are not followed."))
     if entry.flag_bits & _ENCRYPTED:
-        raise ArchiveRefused("archive-encrypted", "The file is encrypted; unpack the archive and upload its files.")
+        raise ArchiveRefused("archive-encrypted", N_("The file is encrypted; unpack the archive and upload its files."))
     if entry.compress_type not in _METHODS:
         raise ArchiveRefused("archive-method", f"The file is compressed by method {entry.compress_type}, which is not unpacked.")
     most = settings["import.max_file_bytes"]
@@ -259,4 +260,4 @@ def _read(source: Any) -> bytes:
 
 
 def _damaged() -> ArchiveRefused:
-    return ArchiveRefused("archive-damaged", "The file is damaged in the archive: its bytes are not those that were packed.")
+    return ArchiveRefused("archive-damaged", N_("The file is damaged in the archive: its bytes are not those that were packed."))

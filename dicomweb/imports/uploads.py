@@ -29,6 +29,7 @@ from dicomweb import batches
 from dicomweb.imports.importer import Importer, incoming_folder
 from dicomweb.imports.outcomes import add_outcomes, outcome
 from dicomweb.imports.scanning import SYSTEM_FILE, Entry, cut, is_system_file
+from dicomweb.languages import gettext, grouped
 from dicomweb.models import Batch, Job, Outcome, Upload, escape_path
 from dicomweb.settings import Settings
 from dicomweb.storage import StorageFull, failure_of, sync_file_system
@@ -115,7 +116,7 @@ class OpenUpload:
         self.key = key
         self.folder = incoming_folder(settings) / f"{PREFIX}{key}"
         if not _KEY.fullmatch(key) or not (self.folder / "files.log").exists():
-            raise UploadGone("There is no such upload.")
+            raise UploadGone(gettext("There is no such upload."))
 
     @property
     def about(self) -> About:
@@ -123,7 +124,7 @@ class OpenUpload:
         try:
             said = orjson.loads((self.folder / "about.json").read_bytes())
         except FileNotFoundError:
-            raise UploadGone("There is no such upload.") from None
+            raise UploadGone(gettext("There is no such upload.")) from None
         begun_at = datetime.fromisoformat(said["begun_at"])
         return About(said["name"], said["batch_id"], said["sender"], said["address"], begun_at)
 
@@ -133,7 +134,7 @@ class OpenUpload:
         try:
             seen = (self.folder / "about.json").stat().st_mtime
         except FileNotFoundError:
-            raise UploadGone("There is no such upload.") from None
+            raise UploadGone(gettext("There is no such upload.")) from None
         return datetime.fromtimestamp(seen + self._settings["upload.keep_seconds"], UTC)
 
     def add(self, path: str, size: int, *, key: str = "") -> str:
@@ -144,16 +145,16 @@ class OpenUpload:
         name = clean_path(path)
         most = self._settings["upload.max_bytes" if name.lower().endswith(".zip") else "import.max_file_bytes"]
         if size > most:
-            raise TooMuch(f"The file has {size:,} bytes; at most {most:,} are taken.")
+            raise TooMuch(gettext("The file has %(size)s bytes; at most %(most)s are taken.", size=grouped(size), most=grouped(most)))
         with self._log() as log:
             last = _last_line(log)
             number, total = last.get("n", 0) + 1, last.get("sum", 0) + size
             if number > self._settings["upload.max_files"]:
-                raise TooMuch(f"An upload has at most {self._settings['upload.max_files']:,} files.")
+                raise TooMuch(gettext("An upload has at most %(most)s files.", most=grouped(self._settings['upload.max_files'])))
             if total > self._settings["upload.max_bytes"]:
-                raise TooMuch(f"An upload has at most {self._settings['upload.max_bytes']:,} bytes.")
+                raise TooMuch(gettext("An upload has at most %(most)s bytes.", most=grouped(self._settings['upload.max_bytes'])))
             if size > room(self._settings):
-                raise StorageFull("There is no room left on the disk for this file.")
+                raise StorageFull(gettext("There is no room left on the disk for this file."))
             file_id = f"{number:06}-{size}"
             line = {"n": number, "sum": total, "id": file_id, "size": size, "path": name, "key": key[:64]}
             try:
@@ -174,7 +175,7 @@ class OpenUpload:
                     size += _write(file.fileno(), block)
             waiting.rename(self.folder / self.add(path, size))
         except FileNotFoundError:
-            raise UploadGone("There is no such upload any more.") from None
+            raise UploadGone(gettext("There is no such upload any more.")) from None
         except OSError as error:
             raise failure_of(error) from error
 
@@ -189,7 +190,7 @@ class OpenUpload:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise FileBusy("Another request is sending this file.") from None
+                raise FileBusy(gettext("Another request is sending this file.")) from None
             there = os.fstat(file).st_size
             if offset != there:
                 raise WrongOffset(there)
@@ -212,7 +213,7 @@ class OpenUpload:
         try:
             return (self.folder / file_id).stat().st_size
         except FileNotFoundError:
-            raise UploadGone("There is no such file in this upload.") from None
+            raise UploadGone(gettext("There is no such file in this upload.")) from None
 
     def remove(self, file_id: str) -> None:
         """Take a file out again. Raises UploadGone."""
@@ -221,7 +222,7 @@ class OpenUpload:
             try:
                 (self.folder / file_id).unlink()
             except FileNotFoundError:
-                raise UploadGone("There is no such file in this upload.") from None
+                raise UploadGone(gettext("There is no such file in this upload.")) from None
             last = _last_line(log)
             _append(log, {"n": last.get("n", 0), "sum": last.get("sum", 0) - size, "gone": file_id})
 
@@ -230,7 +231,7 @@ class OpenUpload:
         try:
             lines = (self.folder / "files.log").read_bytes().splitlines()
         except FileNotFoundError:
-            raise UploadGone("There is no such upload.") from None
+            raise UploadGone(gettext("There is no such upload.")) from None
         sizes = {entry.name: entry.stat().st_size for entry in os.scandir(self.folder)}
         files: dict[str, SentFile] = {}
         for line in map(_understood, lines):
@@ -261,11 +262,11 @@ class OpenUpload:
         try:
             log = os.open(self.folder / "files.log", os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise UploadGone("There is no such upload.") from None
+            raise UploadGone(gettext("There is no such upload.")) from None
         try:
             fcntl.flock(log, fcntl.LOCK_EX)
             if not os.fstat(log).st_nlink:
-                raise UploadGone("There is no such upload any more.")
+                raise UploadGone(gettext("There is no such upload any more."))
             yield log
         finally:
             os.close(log)
@@ -275,7 +276,7 @@ class OpenUpload:
         try:
             file = os.open(self.folder / file_id, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise UploadGone("There is no such file in this upload.") from None
+            raise UploadGone(gettext("There is no such file in this upload.")) from None
         try:
             yield file
         finally:
@@ -344,7 +345,7 @@ def _announce(importer: Importer, upload: OpenUpload, new_name: str | None) -> i
     settings, now, about = importer.settings, importer.clock(), upload.about
     complete = sorted((file for file in upload.files() if file.complete), key=lambda file: os.fsencode(file.path))
     if not complete:
-        raise NothingToImport("No file of this upload is complete.")
+        raise NothingToImport(gettext("No file of this upload is complete."))
     there = set(os.listdir(upload.folder))
     if settings["storage.sync"]:
         sync_file_system(upload.folder)
@@ -485,7 +486,7 @@ def clean_path(text: str) -> str:
 def size_of(file_id: str) -> int:
     """Tell how large a file will be, by its id. Raises UploadGone."""
     if not _FILE.fullmatch(file_id):
-        raise UploadGone("There is no such file in this upload.")
+        raise UploadGone(gettext("There is no such file in this upload."))
     return int(file_id.partition("-")[2])
 
 

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pyramid.httpexceptions import HTTPSeeOther
+from pyramid.tweens import INGRESS
 
 from dicomweb.assets import AssetsMissing, asset_url
+from dicomweb.languages import counted, gettext, ngettext, spoken
 from dicomweb.models import BATCH_STATUS, IMAGE_STATUS, OUTCOME_KIND
 from dicomweb.views import formats
 from dicomweb.views.looks import look_of
@@ -60,12 +62,30 @@ def add_globals(event: Any) -> None:
     settings = request.registry.settings["dicomweb"]
     event["asset_url"] = _asset_url
     event["look"] = look_of(request)
+    event["language"] = spoken()
     event["lockdown"] = settings["lockdown.mode"]
     event["here"] = request.environ["PATH_INFO"]
     event["now"] = datetime.now(UTC)
     event["batch_sentences"] = BATCH_STATUS
     event["image_sentences"] = IMAGE_STATUS
     event["outcome_sentences"] = OUTCOME_KIND
+
+
+class TextsOfTemplates:
+    """What ``_`` and ``trans`` of the templates say, for pyramid_jinja2, which knows a domain for each package."""
+
+    def __init__(self, domain: str) -> None:
+        pass
+
+    @staticmethod
+    def gettext(text: str) -> str:
+        """Say a text in the language of the page."""
+        return gettext(text)
+
+    @staticmethod
+    def ngettext(one: str, many: str, number: int) -> str:
+        """Say the text for a number in the language of the page."""
+        return ngettext(one, many, number)
 
 
 def _asset_url(name: str) -> str:
@@ -85,11 +105,16 @@ def includeme(config: Any) -> None:
             "jinja2.trim_blocks": True,
             "jinja2.lstrip_blocks": True,
             "jinja2.filters": {name: getattr(formats, name) for name in formats.FILTERS},
+            "jinja2.globals": {"counted": counted},
+            "jinja2.i18n.gettext": TextsOfTemplates,
+            "jinja2.newstyle": True,
         }
     )
     config.include("pyramid_jinja2")
     config.add_jinja2_search_path(str(TEMPLATES))
     config.add_subscriber(add_globals, "pyramid.events.BeforeRender")
+    # Outside the exception views, whose pages are in a language too.
+    config.add_tween("dicomweb.views.looks.language_tween", under=INGRESS)
     config.add_static_view("static", "dicomweb:static", cache_max_age=STATIC_SECONDS)
     config.include("dicomweb.views.ohif")
     config.scan("dicomweb.views")

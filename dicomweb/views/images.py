@@ -15,6 +15,7 @@ from pyramid.view import view_config
 
 from dicomweb import asking, imports, index, ohif
 from dicomweb.asking import Mistake
+from dicomweb.languages import gettext
 from dicomweb.models import IMAGE_STATUS, Image, Outcome
 from dicomweb.pixels import CannotRender, Frame
 from dicomweb.resources import ImageResource
@@ -141,7 +142,7 @@ def draw_frame(context: ImageResource, request: Any) -> Response:
     """Draw one frame as PNG."""
     image = context.image
     if image.sha256 is None:
-        raise HTTPNotFound("This image has not been imported yet.")
+        raise HTTPNotFound(gettext("This image has not been imported yet."))
     number = _frame_number(request)
     tag = hashlib.sha256(b"%s:%d:%s" % (image.sha256, number, DRAWN)).hexdigest()[:32]
     named = request.GET.get("v") == image.sha256.hex()[:16]

@@ -12,6 +12,7 @@ from pyramid.response import Response
 from pyramid.view import view_config
 
 from dicomweb import imports, index, objects
+from dicomweb.languages import gettext
 from dicomweb.models import Image
 from dicomweb.objects import documents, waveforms
 from dicomweb.pixels import CannotRender, Frame
@@ -92,9 +93,9 @@ def _value(context: ImageResource, request: Any, path: str) -> bytes | Response:
     """Read the value of an element from the stored file, or make the answer that says why not."""
     image = context.image
     if image.status != "DONE" or image.sha256 is None:
-        raise HTTPNotFound("This image has not been imported yet.")
+        raise HTTPNotFound(gettext("This image has not been imported yet."))
     if (image.size or 0) > LARGEST_FILE:
-        return Response(text="This object is too large to be shown here.\n", status=415, content_type="text/plain", charset="utf-8")
+        return Response(text=gettext("This object is too large to be shown here.\n"), status=415, content_type="text/plain", charset="utf-8")
     try:
         found = imports.locate(request.dbsession, image, request.registry["storage"])
         return bytes(request.registry["renderer"].value(Frame(found.path, found.offset, found.length), path))

@@ -29,6 +29,7 @@ from pyramid.view import view_config
 
 from dicomweb import batches, imports
 from dicomweb.imports import FileBusy, Importer, NothingToImport, OpenUpload, TooMuch, UploadGone, WrongOffset
+from dicomweb.languages import gettext
 from dicomweb.models import OUTCOME_KIND, Batch, Image, Outcome, Upload
 from dicomweb.resources import UploadFileResource, UploadFilesResource, UploadResource, UploadsContainer
 from dicomweb.security import Permission, needs_csrf_token
@@ -132,7 +133,7 @@ def begin(context: UploadsContainer, request: Any) -> Response:
         if asked.get("batch") is not None:
             batch = _asked_batch(request, str(asked["batch"]))
             if batch is None:
-                raise Refused(404, "There is no such batch any more.")
+                raise Refused(404, gettext("There is no such batch any more."))
         upload = _begin(request, str(asked.get("name") or ""), batch)
     except Refused as refused:
         return _refusal(refused)
@@ -216,19 +217,19 @@ def upload_form(context: UploadsContainer, request: Any) -> Any:
                 deque(blocks, maxlen=0)
         _check_token(request, fields.get("csrf_token", ""))
         if upload is None:
-            raise Refused(400, "No file was chosen.")
+            raise Refused(400, gettext("No file was chosen."))
         imports.announce_upload(_importer(request), upload)
         return see_other(request, f"/upload/{upload.key}")
     except NothingToImport:
-        refused = Refused(400, "No file was chosen.")
+        refused = Refused(400, gettext("No file was chosen."))
     except TooMuch as error:
         refused = Refused(413, str(error))
     except StorageFailed as error:
         refused = _no_room(error)
     except multipart.MultipartError:
-        refused = Refused(400, "The form was not sent completely.")
+        refused = Refused(400, gettext("The form was not sent completely."))
     except (batches.BatchGone, UploadGone):
-        refused = Refused(409, "The batch was deleted meanwhile.")
+        refused = Refused(409, gettext("The batch was deleted meanwhile."))
     except Refused as error:
         refused = error
     if upload is not None:
@@ -262,7 +263,7 @@ def _text(blocks: Iterator[bytes]) -> str:
     for block in blocks:
         text += block
         if len(text) > _LONGEST_FIELD:
-            raise Refused(400, "A field of the form is too long.")
+            raise Refused(400, gettext("A field of the form is too long."))
     return text.decode("utf-8", "replace")
 
 
@@ -306,7 +307,7 @@ def _unfinished(request: Any, upload: OpenUpload) -> dict[str, Any]:
 def upload_status(context: UploadResource, request: Any) -> dict[str, Any]:
     """Give what changes on the page of an upload while it is imported."""
     if context.batch_id is None:
-        raise HTTPGone("This upload is not a batch yet.")
+        raise HTTPGone(gettext("This upload is not a batch yet."))
     dbsession = request.dbsession
     upload = dbsession.scalars(sa.select(Upload).where(Upload.folder == f"upload-{context.key}")).one()
     batch = dbsession.get_one(Batch, context.batch_id)
@@ -352,14 +353,14 @@ def import_upload(context: UploadResource, request: Any) -> Any:
 def _announce(request: Any, context: UploadResource, new_name: str | None) -> int:
     if context.upload is None:
         if context.batch_id is None:
-            raise Refused(410, "There is no such upload any more.")
+            raise Refused(410, gettext("There is no such upload any more."))
         return context.batch_id
     try:
         return imports.announce_upload(_importer(request), context.upload, new_name=new_name)
     except NothingToImport as error:
         raise Refused(409, str(error)) from None
     except batches.BatchGone:
-        raise Refused(422, "The batch that the files were to join is deleted.") from None
+        raise Refused(422, gettext("The batch that the files were to join is deleted.")) from None
     except UploadGone as error:
         raise Refused(410, str(error)) from None
     except StorageFailed as error:
@@ -378,7 +379,7 @@ def discard_upload(context: UploadResource, request: Any) -> SeeOther:
 def cancel_upload(context: UploadResource, request: Any) -> Response:
     """Remove an upload that is not a batch yet, asked for by a script or program."""
     if context.upload is None:
-        return _refusal(Refused(410, "This upload is a batch already."))
+        return _refusal(Refused(410, gettext("This upload is a batch already.")))
     context.upload.abandon()
     return Response(status=204)
 

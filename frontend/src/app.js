@@ -29,12 +29,12 @@ function showLocalTimes(root) {
   }
 }
 
-// The cookie of the page "Appearance": theme, density and dates.
+// The cookie of the page "Appearance": theme, density, dates and language.
 function toggleTheme() {
   const { dataset } = document.documentElement;
   dataset.theme = dataset.bsTheme = dataset.bsTheme === "dark" ? "light" : "dark";
   const secure = window.location.protocol === "https:" ? "; Secure" : "";
-  document.cookie = `dicomweb_look=${[dataset.theme, dataset.density, dataset.dates].join(".")}; Path=/; Max-Age=31536000; SameSite=Lax${secure}`;
+  document.cookie = `dicomweb_look=${[dataset.theme, dataset.density, dataset.dates, dataset.language].join(".")}; Path=/; Max-Age=31536000; SameSite=Lax${secure}`;
 }
 
 // Shows the rows that contain the words; a sequence is shown, and unfolded, when something in it does.
