@@ -95,7 +95,7 @@ def _value(context: ImageResource, request: Any, path: str) -> bytes | Response:
     if image.status != "DONE" or image.sha256 is None:
         raise HTTPNotFound(gettext("This image has not been imported yet."))
     if (image.size or 0) > LARGEST_FILE:
-        return Response(text=gettext("This object is too large to be shown here.\n"), status=415, content_type="text/plain", charset="utf-8")
+        return Response(text=gettext("This object is too large to be shown here.") + "\n", status=415, content_type="text/plain", charset="utf-8")
     try:
         found = imports.locate(request.dbsession, image, request.registry["storage"])
         return bytes(request.registry["renderer"].value(Frame(found.path, found.offset, found.length), path))
