@@ -52,7 +52,7 @@ OTHER = Reason(N_("Something else"), N_("What happened is said beside each file.
 
 
 def first_bytes(folder: str, path: str) -> bytes:
-    N_("""Read the beginning of a file of a batch, at most FIRST_BYTES, never through a link. Raises Refused.""")
+    """Read the beginning of a file of a batch, at most FIRST_BYTES, never through a link. Raises Refused."""
     try:
         with closing(Folder(folder)) as opened:
             fd = opened.open(path)
