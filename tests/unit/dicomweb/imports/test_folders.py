@@ -89,3 +89,26 @@ def test_no_descriptor_stays_open(tmp_path: Path) -> None:
             folder.open(path)
     folder.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_changes_while_it_is_compared_or_is_not_stored_stays(folder: Folder, tmp_path: Path) -> None:
+    path = tmp_path / "batch" / "a" / "b" / "file"
+
+    def written_to_meanwhile() -> bool:
+        path.write_bytes(b"other")
+        return True
+
+    folder.remove("a/b/file", sha256(b"bytes"), is_stored=lambda: False)
+    assert path.read_bytes() == b"bytes"
+    folder.remove("a/b/file", sha256(b"bytes"), is_stored=written_to_meanwhile)
+    assert path.read_bytes() == b"other"
+
+
+def test_a_link_in_the_place_of_the_folder_itself_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_bytes(b"bytes")
+    (tmp_path / "batch").symlink_to("kept")
+    folder = Folder(str(tmp_path / "batch"))
+    folder.remove("file", sha256(b"bytes"), is_stored=lambda: True)
+    folder.close()
+    assert (tmp_path / "kept" / "file").exists()
