@@ -39,6 +39,8 @@ from dicomweb.imports.scanning import scan_batch
 from dicomweb.imports.sources import locate, remove_sources, unpack_fragments
 from dicomweb.imports.unpacking import unpack_archive
 from dicomweb.imports.uploads import (
+    MOST_KEY,
+    MOST_SAID,
     FileBusy,
     NothingToImport,
     OpenUpload,
@@ -50,6 +52,7 @@ from dicomweb.imports.uploads import (
     announced,
     begin_upload,
     clear_uploads,
+    discard_upload,
     folders_of_batch,
     limits,
     open_uploads,
@@ -58,6 +61,8 @@ from dicomweb.imports.uploads import (
 )
 
 __all__ = [
+    "MOST_KEY",
+    "MOST_SAID",
     "CannotClean",
     "Chunk",
     "Cleanable",
@@ -83,6 +88,7 @@ __all__ = [
     "clear_left",
     "clear_uploads",
     "count_cleanable",
+    "discard_upload",
     "folders_of_batch",
     "import_begun_chunk",
     "import_chunk",
