@@ -373,14 +373,18 @@ def begin_chunk(dbsession: Session, batch_id: int, first: int, last: int, *, now
     )
 
 
+def retryable() -> sa.ColumnElement[bool]:
+    """Tell of an outcome whether its file can be tried again: what was refused inside an archive is nowhere but in it."""
+    of_archive = Outcome.code.startswith(OF_ARCHIVE, autoescape=True)
+    return sa.and_(Outcome.kind == "error", sa.or_(~of_archive, Outcome.place.is_not(None)))
+
+
 def retry(dbsession: Session, batch: Batch, *, chunk_files: int, now: datetime, code: str | None = None) -> int:
     """Import the failed files of a batch again; tell how many. Conflicts are no failures, and stay. Raises BatchGone.
 
     code: only those that failed for this reason.
     """
-    of_archive = Outcome.code.startswith(OF_ARCHIVE, autoescape=True)
-    # What was refused inside an archive is nowhere but in it, and would be refused again.
-    which = [Outcome.batch_id == batch.id, Outcome.kind == "error", sa.or_(~of_archive, Outcome.place.is_not(None))]
+    which = [Outcome.batch_id == batch.id, retryable()]
     if code is not None:
         which.append(Outcome.code == code)
     failed = list(dbsession.scalars(sa.select(Outcome).where(*which).order_by(Outcome.id)))

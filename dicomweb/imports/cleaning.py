@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from dicomweb import jobs
+from dicomweb import batches, jobs
 from dicomweb.db import change
 from dicomweb.imports.importer import Importer, Stopping, batch_of
 from dicomweb.models import Arrival, Batch, Cleanup, Image, Job, Outcome, Pack
@@ -180,6 +180,8 @@ def _plan(dbsession: Session, importer: Importer, batch: Batch | None) -> dict[s
         raise CannotClean("The folder waits in the watched folder to be imported once more.")
     sources = dict(_stored(dbsession, importer.storage, batch))
     left_out = sa.select(Outcome.path, Outcome.size).where(Outcome.batch_id == batch.id, Outcome.kind == "skipped")
+    # What was uploaded into the batch has names that a file of the folder may have too.
+    left_out = left_out.where(Outcome.place.is_(None))
     sources.update({path: _Source(None, size or 0) for path, size in dbsession.execute(left_out)})
     return sources
 
@@ -341,7 +343,7 @@ def kept_files(dbsession: Session, *, limit: int) -> list[tuple[Batch, int, int]
     newest = sa.select(Batch.id).where(Batch.has_error, ~Batch.deleting).order_by(Batch.id.desc()).limit(limit)
     counted = (
         sa.select(Outcome.batch_id, sa.func.count(Outcome.id), sa.func.coalesce(sa.func.sum(Outcome.size), 0))
-        .where(Outcome.batch_id.in_(newest), Outcome.kind == "error")
+        .where(Outcome.batch_id.in_(newest), batches.retryable())
         .group_by(Outcome.batch_id)
     )
     numbers = {batch_id: (files, int(size or 0)) for batch_id, files, size in dbsession.execute(counted)}

@@ -6,8 +6,11 @@ import os
 from contextlib import closing
 from typing import NamedTuple
 
-from dicomweb.batches import FOLDER_UNREADABLE
+from dicomweb.batches import FOLDER_UNREADABLE, OF_ARCHIVE
 from dicomweb.imports.folders import Folder, Refused, refusal
+from dicomweb.imports.importer import incoming_folder
+from dicomweb.models import Batch, Outcome
+from dicomweb.settings import Settings
 
 # Enough to recognise what a file is: a DICOM file begins with 128 bytes of anything, DICM and its file meta information.
 FIRST_BYTES = 256
@@ -39,6 +42,15 @@ REASONS: dict[str, Reason] = {
     FOLDER_UNREADABLE: Reason("A folder cannot be read", "Let the user that runs the application list the folder, then try again.", True),
     "ends-worker": Reason("The file ends the program that reads it", "Please report it, with the file if that is possible. The other files of the batch are not affected."),
     "reader-failed": Reason("The reader failed", "This is a defect of the application; the log of the worker has the details. Please report it."),
+    "archive-damaged": Reason("An archive is damaged", "It was cut off, or its files are not those that were packed. Make the archive again, or unpack it and upload its files."),
+    "archive-encrypted": Reason("A file in an archive is encrypted", "Unpack the archive with its password and upload the files."),
+    "archive-gone": Reason("The archive is not there any more", "Upload it again."),
+    "archive-method": Reason("A file in an archive is compressed in an unusual way", "Pack it as an ordinary ZIP archive, or unpack it and upload its files."),
+    "archive-no-file": Reason("An archive holds a link or a device", "If it should be a file, pack the file itself; links are never followed."),
+    "archive-ratio": Reason("An archive unpacks to too many times its size", "If it is meant to be, unpack it and upload its files, or raise the setting upload.archive_max_ratio, start again and try again."),
+    "archive-too-deep": Reason("An archive lies in archives too deep", "Unpack it and upload its files, or raise the setting upload.archive_depth, start again and upload it again."),
+    "archive-too-large": Reason("An archive, or a file in it, is too large", "Unpack it and upload its files in parts, or raise the setting (upload.archive_max_bytes or import.max_file_bytes), start again and upload it again."),
+    "archive-too-many": Reason("An archive has too many files", "Unpack it and upload its files in parts, or raise the setting upload.archive_max_files, start again and try again."),
     "conflict": Reason(
         "The SOPInstanceUID is used twice",
         "Both files are kept. Look at what differs: of an image that was corrected delete the earlier one, and tell the maker of files that have nothing to do with each other.",
@@ -50,8 +62,18 @@ REASONS: dict[str, Reason] = {
 OTHER = Reason("Something else", "What happened is said beside each file.", True)
 
 
-def first_bytes(folder: str, path: str) -> bytes:
-    """Read the beginning of a file of a batch, at most FIRST_BYTES, never through a link. Raises Refused."""
+def first_bytes(settings: Settings, batch: Batch, failed: Outcome) -> bytes:
+    """Read the beginning of a file that failed, at most FIRST_BYTES, never through a link. Raises Refused.
+
+    An uploaded file lies in the folder of deliveries, under a number; its path is only a name, which a file of the batch's folder may
+    have too.
+    """
+    if failed.place is not None:
+        folder, path = str(incoming_folder(settings)), failed.place
+    elif failed.code.startswith(OF_ARCHIVE):
+        raise Refused("file-gone", "The file lies in an archive that was uploaded, and was not unpacked.")
+    else:
+        folder, path = batch.path or "", failed.path
     try:
         with closing(Folder(folder)) as opened:
             fd = opened.open(path)

@@ -36,12 +36,16 @@ ID = re.compile(r"[1-9][0-9]{0,17}")
 
 
 class ShownCode(NamedTuple):
-    """A reason why files did not become images: its code, what it means, and how many files and bytes it is about."""
+    """A reason why files did not become images: its code, what it means, and how many files and bytes it is about.
+
+    retryable: how many of them can be tried again.
+    """
 
     code: str
     reason: reasons.Reason
     files: int
     size: int
+    retryable: int
 
 
 @view_config(context=BatchResource, renderer="batch.jinja2", permission=Permission.BATCH_READ)
@@ -168,7 +172,7 @@ def first_bytes(context: BatchResource, request: Any) -> dict[str, Any]:
     if outcome is None or outcome.batch_id != batch.id:
         raise HTTPNotFound()
     try:
-        data, error = reasons.first_bytes(batch.path or "", outcome.path), ""
+        data, error = reasons.first_bytes(request.registry.settings["dicomweb"], batch, outcome), ""
     except reasons.Refused as refused:
         data, error = b"", str(refused)
     return {"outcome": outcome, "lines": list(hex_lines(data)), "count": len(data), "error": error}
@@ -184,9 +188,10 @@ def _outcomes(context: BatchResource, request: Any, kinds: tuple[str, ...]) -> d
     batch, dbsession = context.batch, request.dbsession
     code = request.GET.get("code", "")
     of_batch = (Outcome.batch_id == batch.id, Outcome.kind.in_(kinds))
-    grouped = sa.select(Outcome.code, sa.func.count(), sa.func.coalesce(sa.func.sum(Outcome.size), 0)).where(*of_batch).group_by(Outcome.code)
+    sums = (sa.func.count(), sa.func.coalesce(sa.func.sum(Outcome.size), 0), sa.func.sum(sa.case((batches.retryable(), 1), else_=0)))
+    grouped = sa.select(Outcome.code, *sums).where(*of_batch).group_by(Outcome.code)
     counted = dbsession.execute(grouped.order_by(sa.func.count().desc(), Outcome.code).limit(CODES_SHOWN)).all()
-    codes = [ShownCode(one, reasons.REASONS.get(one, reasons.OTHER), count, int(size)) for one, count, size in counted]
+    codes = [ShownCode(one, reasons.REASONS.get(one, reasons.OTHER), count, int(size), int(again)) for one, count, size, again in counted]
     wanted = sa.select(Outcome).where(*of_batch)
     page = take_page(
         dbsession,
@@ -203,6 +208,7 @@ def _outcomes(context: BatchResource, request: Any, kinds: tuple[str, ...]) -> d
         "page": page,
         "links": _linked_images(request, page),
         "sum": sum(one.files for one in codes),
+        "retryable": sum(one.retryable for one in codes),
     }
 
 

@@ -188,8 +188,37 @@ def test_a_system_file_is_left_out_and_a_text_is_an_error_that_stays_and_can_be_
     browser.press(f"/batches/{batch_id}/retry")
     run_jobs(importer)
     assert codes_of(browser.engine, reload(browser.engine, batch)) == expected
-    browser.press(f"/batches/{batch_id}/delete", sure="yes", images="1")
+    browser.press(f"/batches/{batch_id}/delete", sure="yes", images="1", when="now")
     run_jobs(importer)
+    assert incoming(browser) == []
+
+
+@on_sqlite
+@pytest.mark.parametrize("joins", [False, True])
+def test_a_broken_upload_shows_its_first_bytes_and_not_those_of_a_file_of_that_name(
+    browser: Browser, tus: Tus, importer: Importer, joins: bool
+) -> None:
+    folder = browser.settings["watch.folders"][0] / "samples"
+    folder.mkdir(parents=True)
+    (folder / "a.dcm").write_bytes(b"of somebody else")
+    if joins:
+        browser.add(pages.batch(path=str(folder), open_scans=0))
+    address = tus.begin(**({"batch": 1} if joins else {"name": "knee"}))
+    whole = dicom_files.image_bytes("a")
+    tus.create(address, "a.dcm", whole[: len(whole) // 2])
+    batch_id = tus.finish(address).json["batch"]
+    run_jobs(importer)
+    errors = browser.get(f"/batches/{batch_id}/errors")
+    (link,) = errors.html.select("a[hx-get]")
+    for path in (link["href"], link["hx-get"]):
+        (shown,) = browser.get(path).html.select("pre.bytes")
+        assert "  DICM" in shown.text.splitlines()[8]
+    [outcome] = rows(browser.engine, sa.select(Outcome))
+    (browser.settings.var / "incoming" / outcome.place).write_bytes(whole)
+    browser.press(f"/batches/{batch_id}/retry", code=outcome.code)
+    run_jobs(importer)
+    assert codes_of(browser.engine, batch_of(browser, batch_id)) == {"a.dcm": "imported"}
+    assert (folder / "a.dcm").read_bytes() == b"of somebody else"
     assert incoming(browser) == []
 
 
@@ -356,7 +385,7 @@ class TestIntoABatch:
         browser.add(pages.batch())
         address = tus.begin(batch=1)
         tus.create(address, "a.dcm", dicom_files.image_bytes("a"))
-        browser.press("/batches/1/delete", sure="yes", images="0")
+        browser.press("/batches/1/delete", sure="yes", images="0", when="now")
         assert tus.finish(address).status_int == 422
         run_jobs(importer)
         assert tus.finish(address).status_int == 422
@@ -375,7 +404,7 @@ class TestIntoABatch:
         tus.finish(address)
         run_jobs(importer)
         assert len(incoming(browser)) == 1
-        browser.press(f"/batches/{imported}/delete", sure="yes", images=str(batch_of(browser, imported).image_count))
+        browser.press(f"/batches/{imported}/delete", sure="yes", images=str(batch_of(browser, imported).image_count), when="now")
         run_jobs(importer)
         assert incoming(browser) == []
 
@@ -419,6 +448,9 @@ class TestArchives:
         expected = {"a.zip/b.zip/c.zip": "archive-too-deep", "a.zip/2.dcm": "imported"}
         assert codes_of(browser.engine, batch_of(browser, batch_id)) == expected
         assert browser.press(f"/batches/{batch_id}/retry").headers["Location"].endswith("nothing-failed")
+        errors = browser.get(f"/batches/{batch_id}/errors")
+        assert not errors.html.select("form[action$='/retry']")
+        assert "was not unpacked" in browser.get(errors.html.select_one("a[hx-get]")["href"]).text
 
 
 @on_sqlite
