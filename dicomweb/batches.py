@@ -29,6 +29,7 @@ from dicomweb.models import (
     Outcome,
     Series,
     Study,
+    Upload,
     escape_path,
 )
 
@@ -519,6 +520,11 @@ def timeline(dbsession: Session, batch: Batch, *, now: datetime) -> Timeline:
     seconds = ((batch.done_at or now) - batch.began_at).total_seconds() if batch.began_at else 0.0
     rate = batch.done_count / seconds if seconds > 0 and batch.done_count else None
     return Timeline(batch.arrived_at, batch.created_at, scanned_at, batch.began_at, batch.done_at, chunks, workers, rate)
+
+
+def senders(dbsession: Session, batch: Batch, most: int) -> list[Upload]:
+    """Tell who sent files of a batch over the network, the first ones first."""
+    return list(dbsession.scalars(sa.select(Upload).where(Upload.batch_id == batch.id).order_by(Upload.id).limit(most)))
 
 
 def totals(dbsession: Session) -> Totals:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from pyramid.httpexceptions import HTTPNotFound
 from pyramid.view import view_config
 
-from dicomweb import asking, batches, jobs, ohif, query, search
+from dicomweb import asking, batches, imports, jobs, ohif, query, search
 from dicomweb.asking import Mistake
 from dicomweb.imports import reasons
 from dicomweb.listing import Page, take_page
@@ -20,6 +20,7 @@ from dicomweb.search import labels_of, list_images, list_labels, quality, series
 from dicomweb.search.identity import OFTEN_WRITTEN_INTO
 from dicomweb.security import Permission
 from dicomweb.views import SeeOther, page_number, see_other
+from dicomweb.views.fates import FATES, HARMLESS, fates_of
 from dicomweb.views.formats import hex_lines
 from dicomweb.views.messages import message
 from dicomweb.views.search import search_address, shown_label
@@ -29,6 +30,7 @@ OUTCOMES_OF_A_PAGE = 50
 SERIES_SHOWN = 100
 CODES_SHOWN = 50
 FAILED_JOBS_SHOWN = 5
+SENDERS_SHOWN = 5
 VARYING_SHOWN = 60
 # Larger batches are judged when somebody asks: it takes about 75 microseconds an image.
 JUDGED_UNASKED = 5000
@@ -65,11 +67,17 @@ def show_batch(context: BatchResource, request: Any) -> dict[str, Any]:
 def batch_status(context: BatchResource, request: Any) -> dict[str, Any]:
     """Give what changes on the page of a batch while it is imported."""
     batch, dbsession = context.batch, request.dbsession
+    cleanup = dbsession.get(Cleanup, batch.id) if batch.source == "folder" else None
+    refused = imports.why_not(request.registry.settings["dicomweb"], batch) is not None
     series = series_of_batch(dbsession, batch.id, SERIES_SHOWN + 1)
-    images = list_images(dbsession, batch_id=batch.id, number=page_number(request), size=IMAGES_OF_A_PAGE)
+    images = list_images(dbsession, batch_id=batch.id, number=page_number(request.GET), size=IMAGES_OF_A_PAGE)
     return {
         **_summary(batch),
         "timeline": batches.timeline(dbsession, batch, now=datetime.now(UTC)),
+        "cleanup": cleanup,
+        "can_clean": not refused and (cleanup is None or cleanup.status in ("kept", "refused")),
+        "senders": batches.senders(dbsession, batch, SENDERS_SHOWN + 1),
+        "senders_shown": SENDERS_SHOWN,
         "source_sentence": BATCH_SOURCE.get(batch.source, batch.source),
         "series": series[:SERIES_SHOWN],
         "more_series": len(series) > SERIES_SHOWN,
@@ -197,7 +205,7 @@ def _outcomes(context: BatchResource, request: Any, kinds: tuple[str, ...]) -> d
         dbsession,
         wanted.where(Outcome.code == code) if code else wanted,
         Outcome.id,
-        number=page_number(request),
+        number=page_number(request.GET),
         size=OUTCOMES_OF_A_PAGE,
     )
     return {
@@ -249,17 +257,16 @@ def label_batch(context: BatchResource, request: Any) -> SeeOther:
 def ask_before_delete(context: BatchResource, request: Any) -> dict[str, Any]:
     """Tell exactly what will be deleted, and ask."""
     series = series_of_batch(request.dbsession, context.batch.id, SERIES_SHOWN + 1)
-    # What came over the network is nowhere else that we know of.
-    mode = request.registry.settings["dicomweb"]["import.mode"] if context.batch.source == "folder" else "move"
-    cleaned = request.dbsession.get(Cleanup, context.batch.id)
+    settings = request.registry.settings["dicomweb"]
     return {
         **_summary(context.batch),
         "series_count": len(series),
         "series_shown": SERIES_SHOWN,
-        "mode": mode,
-        "cleaned": cleaned is not None and cleaned.files > 0,
+        "fates": fates_of(request.dbsession, settings, [context.batch]),
+        "fate_sentences": FATES,
+        "harmless": HARMLESS,
         "shared": batches.shared_files(request.dbsession, context.batch),
-        "undo_minutes": 0 if context.batch.delete_at else request.registry.settings["dicomweb"]["cleanup.undo_minutes"],
+        "undo_minutes": 0 if context.batch.delete_at else settings["cleanup.undo_minutes"],
         "error": None,
     }
 

@@ -24,6 +24,7 @@ MESSAGES = {
     "look": ("success", "This browser shows all pages like this from now on."),
     "deleting": ("success", "The batch is being deleted."),
     "deleting-many": ("success", "The batches are being deleted."),
+    "leaving-many": ("success", "The batches will be deleted. Until the time that stands beside each it can be kept."),
     "no-batches": ("warning", "No batch is chosen: tick the boxes at the beginning of the rows."),
     "already-deleting": ("info", "The batch is being deleted already."),
     "import": ("success", "The folder is being imported."),
