@@ -380,6 +380,12 @@ def retryable() -> sa.ColumnElement[bool]:
     return sa.and_(Outcome.kind == "error", sa.or_(~of_archive, Outcome.place.is_not(None)))
 
 
+def can_retry(dbsession: Session, batch: Batch) -> bool:
+    """Tell whether any file of a batch can be tried again; asks the database only of a batch that has errors."""
+    which = sa.exists().where(Outcome.batch_id == batch.id, retryable())
+    return batch.has_error and bool(dbsession.scalar(sa.select(which)))
+
+
 def retry(dbsession: Session, batch: Batch, *, chunk_files: int, now: datetime, code: str | None = None) -> int:
     """Import the failed files of a batch again; tell how many. Conflicts are no failures, and stay. Raises BatchGone.
 

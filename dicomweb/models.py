@@ -33,7 +33,7 @@ BATCH_STATUS = {
 }
 BATCH_SOURCE = {
     "folder": "A folder that was dropped into a watched folder.",
-    "upload": "Files that were uploaded with a browser.",
+    "upload": "Files that were uploaded, with a browser or by a program.",
     "stow": "One request of a program over DICOMweb (STOW-RS).",
     "dimse": "One association of a device over DIMSE (C-STORE).",
 }

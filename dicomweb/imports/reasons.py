@@ -26,7 +26,7 @@ class Reason(NamedTuple):
 
 REASONS: dict[str, Reason] = {
     "not-dicom": Reason("Not a DICOM file", "If it should be one, export it again from where it came. Otherwise nothing is lost: leave it or remove it."),
-    "truncated": Reason("The file ends too early", "The copy was probably cut off. Copy the file again from its source over the one in the folder, then try again."),
+    "truncated": Reason("The file ends too early", "The copy was probably cut off. Copy the file again from its source, over the one in the folder, and try again; or upload it again."),
     "unreadable": Reason("The file cannot be read", "Its encoding is broken at the place that is named, or the disk cannot give it. Export or copy it again, then try again.", True),
     "too-deep": Reason("Sequences are nested too deep", "No usual file is so deep. If it is meant to be, raise the setting headers.max_depth, start again and try again."),
     "too-many-elements": Reason("The header has too many elements", "If it is meant to be, raise the setting headers.max_elements, start again and try again."),
@@ -37,7 +37,7 @@ REASONS: dict[str, Reason] = {
     "permission-denied": Reason("The importer may not read the file", "Let the user that runs the application read the file and the folders above it, then try again.", True),
     "file-gone": Reason("The file is no longer there", "Put it back where it was, then try again; or delete the batch and drop the folder again.", True),
     "not-a-file": Reason("Not a file", "Links, pipes and devices are never followed or opened. Put the file itself into the folder, then try again."),
-    "name-too-long": Reason("The path is too long", "Give the file or the folders above it shorter names and drop the folder again."),
+    "name-too-long": Reason("The path is too long", "Give the file or the folders above it shorter names, and drop the folder or upload the files again."),
     "changed-while-reading": Reason("The file changed while it was read", "It was still being written. Wait until it is complete, then try again.", True),
     FOLDER_UNREADABLE: Reason("A folder cannot be read", "Let the user that runs the application list the folder, then try again.", True),
     "ends-worker": Reason("The file ends the program that reads it", "Please report it, with the file if that is possible. The other files of the batch are not affected."),

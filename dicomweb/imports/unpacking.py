@@ -183,8 +183,12 @@ def _opened(path: Path, settings: Settings, *, files: int, size: int) -> zipfile
     """Open an archive when it is within the bounds, of which others have used some. Raises ArchiveRefused, StorageFull."""
     most_files, most_bytes = settings["upload.archive_max_files"], settings["upload.archive_max_bytes"]
     try:
-        _check_contents(path, most_files - files)
+        begins = _check_contents(path, most_files - files)
         opened = zipfile.ZipFile(path)
+        if opened.start_dir != begins:
+            # What was found is the table of an archive inside: this one was cut off after it.
+            opened.close()
+            raise zipfile.BadZipFile
     except FileNotFoundError:
         raise ArchiveRefused("archive-gone", "The archive is no longer there.") from None
     except (zipfile.BadZipFile, NotImplementedError, UnicodeError, ValueError, struct.error, EOFError):
@@ -211,14 +215,18 @@ def _too_many(most: int) -> ArchiveRefused:
     return ArchiveRefused("archive-too-many", f"The archive has more than {most:,} files.")
 
 
-def _check_contents(path: Path, most: int) -> None:
-    """Refuse an archive whose table of contents is too long to be read into memory. Raises ArchiveRefused, BadZipFile."""
+def _check_contents(path: Path, most: int) -> int:
+    """Tell where the table of contents of an archive begins, by what its end says.
+
+    Refuses one that is too long to be read into memory. Raises ArchiveRefused, BadZipFile.
+    """
     with path.open("rb") as file:
         end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
     if end is None:
         raise zipfile.BadZipFile
     if end[zipfile._ECD_SIZE] > _ENTRY_BYTES * max(0, most) + 65536:  # type: ignore[attr-defined]
         raise _too_many(most)
+    return int(end[zipfile._ECD_OFFSET])  # type: ignore[attr-defined]
 
 
 def _extract(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, file: Path, settings: Settings) -> None:

@@ -75,6 +75,7 @@ def batch_status(context: BatchResource, request: Any) -> dict[str, Any]:
         **_summary(batch),
         "timeline": batches.timeline(dbsession, batch, now=datetime.now(UTC)),
         "cleanup": cleanup,
+        "can_retry": batches.can_retry(dbsession, batch),
         "can_clean": not refused and (cleanup is None or cleanup.status in ("kept", "refused")),
         "senders": batches.senders(dbsession, batch, SENDERS_SHOWN + 1),
         "senders_shown": SENDERS_SHOWN,

@@ -439,6 +439,14 @@ class TestArchives:
         assert codes_of(browser.engine, reload(browser.engine, batch)) == {"cut.zip/1.dcm": "imported"}
         assert incoming(browser) == []
 
+    def test_an_archive_that_was_cut_off_behind_an_archive_inside_it_is_refused(self, browser: Browser, tus: Tus, importer: Importer) -> None:
+        address = tus.begin(name="knee")
+        content = zipped({"1.dcm": dicom_files.image_bytes("1"), "inner.zip": zipped({"2.dcm": dicom_files.image_bytes("2")})})
+        tus.create(address, "cut.zip", content[:-20])
+        batch_id = tus.finish(address).json["batch"]
+        run_jobs(importer)
+        assert codes_of(browser.engine, batch_of(browser, batch_id)) == {"cut.zip": "archive-damaged"}
+
     def test_what_was_refused_inside_an_archive_is_not_tried_again(self, browser: Browser, tus: Tus, importer: Importer) -> None:
         address = tus.begin(name="knee")
         inner = zipped({"c.zip": zipped({"1.dcm": dicom_files.image_bytes("1")})})
