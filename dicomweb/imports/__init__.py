@@ -29,6 +29,7 @@ from dicomweb.imports.cleaning import (
 )
 from dicomweb.imports.deliveries import (
     Delivery,
+    Sender,
     announce,
     clear_left,
     remove_delivery,
@@ -71,6 +72,7 @@ __all__ = [
     "Importer",
     "NothingToImport",
     "OpenUpload",
+    "Sender",
     "SentFile",
     "Stopping",
     "TooMuch",

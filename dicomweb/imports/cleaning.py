@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from dicomweb import jobs
+from dicomweb import batches, jobs
 from dicomweb.db import change
 from dicomweb.imports.importer import Importer, Stopping, batch_of
 from dicomweb.languages import N_, gettext
@@ -231,8 +231,8 @@ def _plan(dbsession: Session, importer: Importer, batch: Batch) -> dict[str, _So
         raise CannotClean(N_("The folder waits in the watched folder to be imported once more."))
     sources = dict(_stored(dbsession, importer.storage, batch))
     left_out = sa.select(Outcome.path, Outcome.size).where(Outcome.batch_id == batch.id, Outcome.kind == "skipped")
-    for path, size in dbsession.execute(left_out):
-        # What somebody uploaded into the batch lies elsewhere, and may be named as a file of the folder is.
+    # What was uploaded into the batch has names that a file of the folder may have too.
+    for path, size in dbsession.execute(left_out.where(Outcome.place.is_(None))):
         sources.setdefault(path, _Source(None, size or 0, None))
     return sources
 
@@ -411,7 +411,7 @@ def kept_files(dbsession: Session, *, limit: int) -> list[tuple[Batch, int, int]
     newest = sa.select(Batch.id).where(Batch.has_error, ~Batch.deleting).order_by(Batch.id.desc()).limit(limit)
     counted = (
         sa.select(Outcome.batch_id, sa.func.count(Outcome.id), sa.func.coalesce(sa.func.sum(Outcome.size), 0))
-        .where(Outcome.batch_id.in_(newest), Outcome.kind == "error")
+        .where(Outcome.batch_id.in_(newest), batches.retryable())
         .group_by(Outcome.batch_id)
     )
     numbers = {batch_id: (files, int(size or 0)) for batch_id, files, size in dbsession.execute(counted)}

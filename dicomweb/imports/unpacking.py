@@ -196,8 +196,12 @@ def _opened(path: Path, settings: Settings, *, files: int, size: int) -> zipfile
     """Open an archive when it is within the bounds, of which others have used some. Raises ArchiveRefused, StorageFull."""
     most_files, most_bytes = settings["upload.archive_max_files"], settings["upload.archive_max_bytes"]
     try:
-        _check_contents(path, most_files - files)
+        begins = _check_contents(path, most_files - files)
         opened = zipfile.ZipFile(path)
+        if opened.start_dir != begins:
+            # What was found is the table of an archive inside: this one was cut off after it.
+            opened.close()
+            raise zipfile.BadZipFile
     except FileNotFoundError:
         raise ArchiveRefused("archive-gone", N_("The archive is no longer there.")) from None
     except (zipfile.BadZipFile, NotImplementedError, UnicodeError, ValueError, struct.error, EOFError):
@@ -224,8 +228,11 @@ def _too_many(most: int) -> ArchiveRefused:
     return ArchiveRefused("archive-too-many", f"The archive has more than {most:,} files.")
 
 
-def _check_contents(path: Path, most: int) -> None:
-    """Refuse an archive whose table of contents is too long to be read into memory. Raises ArchiveRefused, BadZipFile."""
+def _check_contents(path: Path, most: int) -> int:
+    """Tell where the table of contents of an archive begins, by what its end says.
+
+    Refuses one that is too long to be read into memory. Raises ArchiveRefused, BadZipFile.
+    """
     with path.open("rb") as file:
         end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
         if end is None:
@@ -239,6 +246,7 @@ def _check_contents(path: Path, most: int) -> None:
         if begin < 0:
             raise zipfile.BadZipFile
         _count_entries(file, begin, size, most)
+        return int(end[zipfile._ECD_OFFSET])  # type: ignore[attr-defined]
 
 
 def _count_entries(file: BinaryIO, begin: int, size: int, most: int) -> None:

@@ -70,7 +70,7 @@ def show_old_page(context: Any, request: Any) -> Any:
 
 @exception_view_config(context=BadCSRFOrigin, renderer="failure.jinja2")
 def show_foreign_request(context: Any, request: Any) -> dict[str, Any]:
-    N_("""Say that another web site asked.""")
+    """Say that another web site asked."""
     return _failure(request, 400, N_("This change was asked for by another web site, and was not made."))
 
 

@@ -165,7 +165,7 @@ def _begin(request: Any, name: str, batch: Batch | None) -> OpenUpload:
             importer.settings,
             batch.name if batch is not None else name,
             batch_id=None if batch is None else batch.id,
-            sender=identity.name or identity.kind,
+            sender=identity.sender,
             address=request.remote_addr or "",
             now=importer.clock(),
         )

@@ -195,6 +195,35 @@ def test_a_system_file_is_left_out_and_a_text_is_an_error_that_stays_and_can_be_
 
 
 @on_sqlite
+@pytest.mark.parametrize("joins", [False, True])
+def test_a_broken_upload_shows_its_first_bytes_and_not_those_of_a_file_of_that_name(
+    browser: Browser, tus: Tus, importer: Importer, joins: bool
+) -> None:
+    folder = browser.settings["watch.folders"][0] / "samples"
+    folder.mkdir(parents=True)
+    (folder / "a.dcm").write_bytes(b"of somebody else")
+    if joins:
+        browser.add(pages.batch(path=str(folder), open_scans=0))
+    address = tus.begin(**({"batch": 1} if joins else {"name": "knee"}))
+    whole = dicom_files.image_bytes("a")
+    tus.create(address, "a.dcm", whole[: len(whole) // 2])
+    batch_id = tus.finish(address).json["batch"]
+    run_jobs(importer)
+    errors = browser.get(f"/batches/{batch_id}/errors")
+    (link,) = errors.html.select("a[hx-get]")
+    for path in (link["href"], link["hx-get"]):
+        (shown,) = browser.get(path).html.select("pre.bytes")
+        assert "  DICM" in shown.text.splitlines()[8]
+    [outcome] = rows(browser.engine, sa.select(Outcome))
+    (browser.settings.var / "incoming" / outcome.place).write_bytes(whole)
+    browser.press(f"/batches/{batch_id}/retry", code=outcome.code)
+    run_jobs(importer)
+    assert codes_of(browser.engine, batch_of(browser, batch_id)) == {"a.dcm": "imported"}
+    assert (folder / "a.dcm").read_bytes() == b"of somebody else"
+    assert incoming(browser) == []
+
+
+@on_sqlite
 def test_only_system_files_make_a_batch_that_is_done(browser: Browser, tus: Tus) -> None:
     address = tus.begin(name="knee")
     tus.create(address, "Thumbs.db", b"x")
@@ -457,6 +486,14 @@ class TestArchives:
         assert codes_of(browser.engine, reload(browser.engine, batch)) == {"cut.zip/1.dcm": "imported"}
         assert incoming(browser) == []
 
+    def test_an_archive_that_was_cut_off_behind_an_archive_inside_it_is_refused(self, browser: Browser, tus: Tus, importer: Importer) -> None:
+        address = tus.begin(name="knee")
+        content = zipped({"1.dcm": dicom_files.image_bytes("1"), "inner.zip": zipped({"2.dcm": dicom_files.image_bytes("2")})})
+        tus.create(address, "cut.zip", content[:-20])
+        batch_id = tus.finish(address).json["batch"]
+        run_jobs(importer)
+        assert codes_of(browser.engine, batch_of(browser, batch_id)) == {"cut.zip": "archive-damaged"}
+
     def test_what_was_refused_inside_an_archive_is_not_tried_again(self, browser: Browser, tus: Tus, importer: Importer) -> None:
         address = tus.begin(name="knee")
         inner = zipped({"c.zip": zipped({"1.dcm": dicom_files.image_bytes("1")})})
@@ -466,6 +503,9 @@ class TestArchives:
         expected = {"a.zip/b.zip/c.zip": "archive-too-deep", "a.zip/2.dcm": "imported"}
         assert codes_of(browser.engine, batch_of(browser, batch_id)) == expected
         assert browser.press(f"/batches/{batch_id}/retry").headers["Location"].endswith("nothing-failed")
+        errors = browser.get(f"/batches/{batch_id}/errors")
+        assert not errors.html.select("form[action$='/retry']")
+        assert "was not unpacked" in browser.get(errors.html.select_one("a[hx-get]")["href"]).text
 
 
 @on_sqlite
