@@ -29,6 +29,7 @@ from dicomweb.models import (
     Outcome,
     Series,
     Study,
+    Upload,
     escape_path,
 )
 
@@ -173,6 +174,9 @@ def extend(
         done_count=skipped,
         notice_count=skipped,
     )
+    if dbsession.scalar(sa.select(Batch.delete_at).where(Batch.id == batch_id)) is not None:
+        # It would take away what was never meant to go.
+        raise BatchGone(f"batch {batch_id} is to be deleted")
     rows = [{**file, "batch_id": batch_id, "status": "NEW", "version": 0} for file in files]
     add_files(dbsession, batch_id, rows, chunks=chunks, now=now)
     for archive in archives:
@@ -373,14 +377,24 @@ def begin_chunk(dbsession: Session, batch_id: int, first: int, last: int, *, now
     )
 
 
+def retryable() -> sa.ColumnElement[bool]:
+    """Tell of an outcome whether its file can be tried again: what was refused inside an archive is nowhere but in it."""
+    of_archive = Outcome.code.startswith(OF_ARCHIVE, autoescape=True)
+    return sa.and_(Outcome.kind == "error", sa.or_(~of_archive, Outcome.place.is_not(None)))
+
+
+def can_retry(dbsession: Session, batch: Batch) -> bool:
+    """Tell whether any file of a batch can be tried again; asks the database only of a batch that has errors."""
+    which = sa.exists().where(Outcome.batch_id == batch.id, retryable())
+    return batch.has_error and bool(dbsession.scalar(sa.select(which)))
+
+
 def retry(dbsession: Session, batch: Batch, *, chunk_files: int, now: datetime, code: str | None = None) -> int:
     """Import the failed files of a batch again; tell how many. Conflicts are no failures, and stay. Raises BatchGone.
 
     code: only those that failed for this reason.
     """
-    of_archive = Outcome.code.startswith(OF_ARCHIVE, autoescape=True)
-    # What was refused inside an archive is nowhere but in it, and would be refused again.
-    which = [Outcome.batch_id == batch.id, Outcome.kind == "error", sa.or_(~of_archive, Outcome.place.is_not(None))]
+    which = [Outcome.batch_id == batch.id, retryable()]
     if code is not None:
         which.append(Outcome.code == code)
     failed = list(dbsession.scalars(sa.select(Outcome).where(*which).order_by(Outcome.id)))
@@ -515,6 +529,11 @@ def timeline(dbsession: Session, batch: Batch, *, now: datetime) -> Timeline:
     seconds = ((batch.done_at or now) - batch.began_at).total_seconds() if batch.began_at else 0.0
     rate = batch.done_count / seconds if seconds > 0 and batch.done_count else None
     return Timeline(batch.arrived_at, batch.created_at, scanned_at, batch.began_at, batch.done_at, chunks, workers, rate)
+
+
+def senders(dbsession: Session, batch: Batch, most: int) -> list[Upload]:
+    """Tell who sent files of a batch over the network, the first ones first."""
+    return list(dbsession.scalars(sa.select(Upload).where(Upload.batch_id == batch.id).order_by(Upload.id).limit(most)))
 
 
 def totals(dbsession: Session) -> Totals:

@@ -34,7 +34,7 @@ BATCH_STATUS = {
 }
 BATCH_SOURCE = {
     "folder": N_("A folder that was dropped into a watched folder."),
-    "upload": N_("Files that were uploaded with a browser."),
+    "upload": N_("Files that were uploaded, with a browser or by a program."),
     "stow": N_("One request of a program over DICOMweb (STOW-RS)."),
     "dimse": N_("One association of a device over DIMSE (C-STORE)."),
 }
@@ -342,20 +342,27 @@ class Outcome(Base):
 
 
 class Upload(Base):
-    """Files that somebody sent with a browser, or with the tus protocol, and that became a batch or joined one."""
+    """Files that somebody sent over the network, by upload, STOW-RS or DIMSE, and that became a batch or joined one."""
 
     __tablename__ = "upload"
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    folder: Mapped[str] = mapped_column(sa.Text, unique=True, doc="Its name in the folder of deliveries.")
+    folder: Mapped[str] = mapped_column(sa.Text, unique=True, doc="Its name in the folder of deliveries, which begins with the door.")
     batch_id: Mapped[int] = mapped_column(sa.ForeignKey("batch.id", ondelete="CASCADE"), index=True)
     joined: Mapped[bool] = mapped_column(sa.Boolean, doc="The batch was there before.")
-    sender: Mapped[str] = mapped_column(sa.Text, doc="Who sent it: session, program, open, or the name of a token.")
+    sender: Mapped[str] = mapped_column(
+        sa.Text, doc="Who sent it: session, program, open, or token and its name; over DIMSE the calling AE title."
+    )
     address: Mapped[str] = mapped_column(sa.Text, doc="The address of the sender.")
     file_count: Mapped[int] = mapped_column(sa.Integer, doc="Files as they were sent; an archive is one.")
     byte_count: Mapped[int] = mapped_column(sa.BigInteger)
     begun_at: Mapped[datetime] = mapped_column(Instant)
     at: Mapped[datetime] = mapped_column(Instant, doc="When it became a batch.")
+
+    @property
+    def door(self) -> str:
+        """Through which door it came: ``upload``, ``stow`` or ``dimse``."""
+        return self.folder.partition("-")[0]
 
 
 class Arrival(Base):

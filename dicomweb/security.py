@@ -132,6 +132,11 @@ class Identity(NamedTuple):
     name: str = ""
     writes: bool = True
 
+    @property
+    def sender(self) -> str:
+        """Who it is, in a row about what was sent: its kind, of a token with the name."""
+        return f"{self.kind} {self.name}" if self.name else self.kind
+
 
 class TooManyAttempts(Exception):
     """So many wrong passwords or tokens came that one has to wait, ``seconds``."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from dicomweb import imports
-from dicomweb.imports import Delivery, Importer
+from dicomweb.imports import Delivery, Importer, Sender
 from dicomweb.storage import StorageFailed
 
 log = logging.getLogger(__name__)
@@ -32,9 +32,10 @@ class Received:
     ended: nothing more is taken, and a batch is made of what came, or is being made.
     """
 
-    def __init__(self, importer: Importer, caller: str) -> None:
+    def __init__(self, importer: Importer, caller: str, address: str) -> None:
+        """caller: the calling AE title (PS3.8 9.3.2). address: of its connection."""
         self._importer = importer
-        self._caller = caller
+        self._sender = Sender(caller, address, importer.clock())
         self._lock = threading.Lock()
         self._delivery: Delivery | None = None
         self.ended = False
@@ -91,8 +92,8 @@ class Received:
                 return
             try:
                 if self._delivery.files:
-                    name = f"DIMSE {self._importer.clock():%Y-%m-%d %H:%M:%S} {self._caller} {self._delivery.mark}"
-                    imports.announce(self._importer, self._delivery, name, source="dimse")
+                    name = f"DIMSE {self._importer.clock():%Y-%m-%d %H:%M:%S} {self._sender.name} {self._delivery.mark}"
+                    imports.announce(self._importer, self._delivery, name, source="dimse", sender=self._sender)
             except sa.exc.DBAPIError as error:
                 log.warning("The database cannot be used (%s); a batch is made of the association later.", type(error.orig).__name__)
             finally:

@@ -95,7 +95,7 @@ class Listener:
             # Before, it is the request for the association itself, which says who is calling.
             if association not in self._received and association.is_established:
                 caller = str(association.requestor.ae_title or "").strip() or "unknown"
-                self._received[association] = Received(self._importer, caller)
+                self._received[association] = Received(self._importer, caller, association.requestor.address or "")
             received = self._received.get(association)
         if received is not None and not (received.may_go_on(len(event.data)) and _is_small(association.dimse)):
             # Not by this thread: it is the one that would send the abort.

@@ -16,15 +16,16 @@ import shutil
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import sqlalchemy as sa
 
 from dicomweb import batches, jobs
 from dicomweb.imports.importer import Importer, incoming_folder
 from dicomweb.imports.scanning import SMALL_CHUNK
-from dicomweb.models import Batch, Job, Outcome
+from dicomweb.models import Batch, Job, Outcome, Upload
 from dicomweb.settings import Settings
 from dicomweb.storage import failure_of
 
@@ -33,6 +34,14 @@ if TYPE_CHECKING:
 
 # A folder is held a moment after it was made.
 _HELD_SECONDS = 5
+
+
+class Sender(NamedTuple):
+    """Who sent a delivery, as columns of ``Upload``. begun_at: when the first byte came."""
+
+    name: str
+    address: str
+    begun_at: datetime
 
 
 class Delivery:
@@ -110,15 +119,18 @@ def announce(
     name: str,
     *,
     source: str,
+    sender: Sender | None = None,
     only_study: str | None = None,
     inline: str | None = None,
 ) -> tuple[Batch, Job | None]:
     """Make a delivery a batch, with the jobs that import it, in one transaction.
 
-    inline: the name of a caller that imports all files at once itself, by the job that is given then: it holds the job as
+    sender: None when nobody knows any more. inline: the name of a caller that imports all files at once itself, by the job that is given then: it holds the job as
     a worker does, and when it dies a worker takes it over.
     """
-    return _announce(importer, delivery.folder, delivery.files, name, source=source, only_study=only_study, inline=inline)
+    return _announce(
+        importer, delivery.folder, delivery.files, name, source=source, sender=sender, only_study=only_study, inline=inline
+    )
 
 
 def _announce(
@@ -128,6 +140,7 @@ def _announce(
     name: str,
     *,
     source: str,
+    sender: Sender | None = None,
     only_study: str | None = None,
     inline: str | None = None,
 ) -> tuple[Batch, Job | None]:
@@ -142,6 +155,20 @@ def _announce(
             only_study=only_study,
             now=now,
         )
+        if sender is not None:
+            dbsession.add(
+                Upload(
+                    folder=folder.name,
+                    batch_id=batch.id,
+                    joined=False,
+                    sender=sender.name,
+                    address=sender.address,
+                    file_count=len(files),
+                    byte_count=sum(size for _, size in files),
+                    begun_at=sender.begun_at,
+                    at=now,
+                )
+            )
         if inline is not None:
             held = jobs.begin(
                 dbsession,

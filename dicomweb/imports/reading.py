@@ -63,7 +63,7 @@ class Reader:
         self._stores = importer.settings["import.mode"] != "reference" or batch.source != "folder"
         self._only_study = batch.only_study
         self._folder = Folder(batch.path or "")
-        self._uploads = Folder(str(incoming_folder(importer.settings)))
+        self._uploads = Folder(str(incoming_folder(importer.settings)), linked=True)
         self._pack = pack
         self._limits = headers.Limits(
             depth=importer.settings["headers.max_depth"],

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from pyramid.response import Response
 
 from dicomweb import batches, headers, imports, index, jobs
-from dicomweb.imports import Chunk, Delivery, Importer
+from dicomweb.imports import Chunk, Delivery, Importer, Sender
 from dicomweb.models import Batch, Image, Job, Outcome, Series, Study
 from dicomweb.rs import xml
 from dicomweb.rs.errors import Refused
@@ -95,6 +95,7 @@ def store_instances(request: Any) -> Response:
         delivery = Delivery(importer.settings, "stow")
     except StorageFailed as error:
         raise _no_room(error) from None
+    sender = Sender(request.identity.sender, request.remote_addr or "", importer.clock())
     announced = False
     try:
         foreign = _receive(request, delivery)
@@ -103,7 +104,7 @@ def store_instances(request: Any) -> Response:
             inline = len(files) <= INLINE_FILES and sum(size for _, size in delivery.files) <= INLINE_BYTES
             name = f"STOW {importer.clock():%Y-%m-%d %H:%M:%S} {_client(request)} {delivery.mark}"
             holder = f"{socket.gethostname()}:{os.getpid()}:{delivery.folder.name}" if inline else None
-            batch, job = imports.announce(importer, delivery, name, source="stow", only_study=study, inline=holder)
+            batch, job = imports.announce(importer, delivery, name, source="stow", sender=sender, only_study=study, inline=holder)
             announced = True
             results = _import(request, importer, delivery, batch, job)
         elif foreign:

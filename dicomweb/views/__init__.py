@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -51,9 +52,9 @@ def see_other(request: Any, place: Any, *names: str, message: str | None = None)
     return SeeOther(location=f"{path}?done={message}" if message else path)
 
 
-def page_number(request: Any) -> int:
-    """Give the number of the page of a list that ``?page=`` asks for; what is no such number is the first page."""
-    text = request.GET.get("page", "1")
+def page_number(parameters: Mapping[str, str]) -> int:
+    """Give the number of the page of a list that ``page`` asks for; what is no such number is the first page."""
+    text = parameters.get("page", "1")
     return int(text) if _PAGE.fullmatch(text) else 1
 
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from pyramid.httpexceptions import HTTPNotFound
 from pyramid.view import view_config
 
-from dicomweb import asking, batches, jobs, ohif, query, search
+from dicomweb import asking, batches, imports, jobs, ohif, query, search
 from dicomweb.asking import Mistake
 from dicomweb.imports import reasons
 from dicomweb.languages import gettext
@@ -21,6 +21,7 @@ from dicomweb.search import labels_of, list_images, list_labels, quality, series
 from dicomweb.search.identity import OFTEN_WRITTEN_INTO
 from dicomweb.security import Permission
 from dicomweb.views import SeeOther, page_number, see_other
+from dicomweb.views.fates import FATES, HARMLESS, fates_of
 from dicomweb.views.formats import hex_lines
 from dicomweb.views.messages import message
 from dicomweb.views.search import search_address, shown_label
@@ -30,6 +31,7 @@ OUTCOMES_OF_A_PAGE = 50
 SERIES_SHOWN = 100
 CODES_SHOWN = 50
 FAILED_JOBS_SHOWN = 5
+SENDERS_SHOWN = 5
 VARYING_SHOWN = 60
 # Larger batches are judged when somebody asks: it takes about 75 microseconds an image.
 JUDGED_UNASKED = 5000
@@ -37,12 +39,16 @@ ID = re.compile(r"[1-9][0-9]{0,17}")
 
 
 class ShownCode(NamedTuple):
-    """A reason why files did not become images: its code, what it means, and how many files and bytes it is about."""
+    """A reason why files did not become images: its code, what it means, and how many files and bytes it is about.
+
+    retryable: how many of them can be tried again.
+    """
 
     code: str
     reason: reasons.Reason
     files: int
     size: int
+    retryable: int
 
 
 @view_config(context=BatchResource, renderer="batch.jinja2", permission=Permission.BATCH_READ)
@@ -62,11 +68,18 @@ def show_batch(context: BatchResource, request: Any) -> dict[str, Any]:
 def batch_status(context: BatchResource, request: Any) -> dict[str, Any]:
     """Give what changes on the page of a batch while it is imported."""
     batch, dbsession = context.batch, request.dbsession
+    cleanup = dbsession.get(Cleanup, batch.id) if batch.source == "folder" else None
+    refused = imports.why_not(request.registry.settings["dicomweb"], batch) is not None
     series = series_of_batch(dbsession, batch.id, SERIES_SHOWN + 1)
-    images = list_images(dbsession, batch_id=batch.id, number=page_number(request), size=IMAGES_OF_A_PAGE)
+    images = list_images(dbsession, batch_id=batch.id, number=page_number(request.GET), size=IMAGES_OF_A_PAGE)
     return {
         **_summary(batch),
         "timeline": batches.timeline(dbsession, batch, now=datetime.now(UTC)),
+        "cleanup": cleanup,
+        "can_retry": batches.can_retry(dbsession, batch),
+        "can_clean": not refused and (cleanup is None or cleanup.status in ("kept", "refused")),
+        "senders": batches.senders(dbsession, batch, SENDERS_SHOWN + 1),
+        "senders_shown": SENDERS_SHOWN,
         "source_sentence": BATCH_SOURCE.get(batch.source, batch.source),
         "series": series[:SERIES_SHOWN],
         "more_series": len(series) > SERIES_SHOWN,
@@ -169,7 +182,7 @@ def first_bytes(context: BatchResource, request: Any) -> dict[str, Any]:
     if outcome is None or outcome.batch_id != batch.id:
         raise HTTPNotFound()
     try:
-        data, error = reasons.first_bytes(batch.path or "", outcome.path), ""
+        data, error = reasons.first_bytes(request.registry.settings["dicomweb"], batch, outcome), ""
     except reasons.Refused as refused:
         data, error = b"", str(refused)
     return {"outcome": outcome, "lines": list(hex_lines(data)), "count": len(data), "error": error}
@@ -185,15 +198,16 @@ def _outcomes(context: BatchResource, request: Any, kinds: tuple[str, ...]) -> d
     batch, dbsession = context.batch, request.dbsession
     code = request.GET.get("code", "")
     of_batch = (Outcome.batch_id == batch.id, Outcome.kind.in_(kinds))
-    grouped = sa.select(Outcome.code, sa.func.count(), sa.func.coalesce(sa.func.sum(Outcome.size), 0)).where(*of_batch).group_by(Outcome.code)
+    sums = (sa.func.count(), sa.func.coalesce(sa.func.sum(Outcome.size), 0), sa.func.sum(sa.case((batches.retryable(), 1), else_=0)))
+    grouped = sa.select(Outcome.code, *sums).where(*of_batch).group_by(Outcome.code)
     counted = dbsession.execute(grouped.order_by(sa.func.count().desc(), Outcome.code).limit(CODES_SHOWN)).all()
-    codes = [ShownCode(one, reasons.REASONS.get(one, reasons.OTHER), count, int(size)) for one, count, size in counted]
+    codes = [ShownCode(one, reasons.REASONS.get(one, reasons.OTHER), count, int(size), int(again)) for one, count, size, again in counted]
     wanted = sa.select(Outcome).where(*of_batch)
     page = take_page(
         dbsession,
         wanted.where(Outcome.code == code) if code else wanted,
         Outcome.id,
-        number=page_number(request),
+        number=page_number(request.GET),
         size=OUTCOMES_OF_A_PAGE,
     )
     return {
@@ -204,6 +218,7 @@ def _outcomes(context: BatchResource, request: Any, kinds: tuple[str, ...]) -> d
         "page": page,
         "links": _linked_images(request, page),
         "sum": sum(one.files for one in codes),
+        "retryable": sum(one.retryable for one in codes),
     }
 
 
@@ -244,17 +259,16 @@ def label_batch(context: BatchResource, request: Any) -> SeeOther:
 def ask_before_delete(context: BatchResource, request: Any) -> dict[str, Any]:
     """Tell exactly what will be deleted, and ask."""
     series = series_of_batch(request.dbsession, context.batch.id, SERIES_SHOWN + 1)
-    # What came over the network is nowhere else that we know of.
-    mode = request.registry.settings["dicomweb"]["import.mode"] if context.batch.source == "folder" else "move"
-    cleaned = request.dbsession.get(Cleanup, context.batch.id)
+    settings = request.registry.settings["dicomweb"]
     return {
         **_summary(context.batch),
         "series_count": len(series),
         "series_shown": SERIES_SHOWN,
-        "mode": mode,
-        "cleaned": cleaned is not None and cleaned.files > 0,
+        "fates": fates_of(request.dbsession, settings, [context.batch]),
+        "fate_sentences": FATES,
+        "harmless": HARMLESS,
         "shared": batches.shared_files(request.dbsession, context.batch),
-        "undo_minutes": 0 if context.batch.delete_at else request.registry.settings["dicomweb"]["cleanup.undo_minutes"],
+        "undo_minutes": 0 if context.batch.delete_at else settings["cleanup.undo_minutes"],
         "error": None,
     }
 

@@ -23,7 +23,9 @@ from dicomweb.search.batch_lists import BatchSums
 from dicomweb.security import Permission
 from dicomweb.views import see_other
 from dicomweb.views.dashboard import batch_filter, batches_place
+from dicomweb.views.fates import FATES, HARMLESS, fates_of
 from dicomweb.views.messages import message
+from dicomweb.views.places import parameters_of
 from dicomweb.views.search import export_address
 
 # As much as one transaction should change.
@@ -38,21 +40,22 @@ _ID = re.compile(r"[1-9][0-9]{0,17}")
 @view_config(context=BatchesContainer, name="chosen", request_method="GET", renderer="chosen.jinja2", permission=Permission.BATCH_READ)
 def ask_about_chosen(context: BatchesContainer, request: Any) -> Any:
     """Tell what will be done with the batches that are chosen, and ask."""
-    place = batches_place(request)
+    place = batches_place(request.GET)
     if request.GET.get("all") == "yes":
         ids = batch_lists.batch_ids(request.dbsession, batch_filter(place), most=MOST_CHOSEN + 1)
     else:
         ids = _ids(request.GET.getall("batch"))
     found = batch_lists.batches_of(request.dbsession, ids[:MOST_CHOSEN])
     if not found:
-        return see_other(request, place.address(done="no-batches"))
-    return {**_asked(request, request.GET.get("do", ""), found), "is_cut": len(ids) > MOST_CHOSEN, "error": None, "message": message(request)}
+        return see_other(request, place.here(done="no-batches"))
+    return {**_asked(request, request.GET.get("do", ""), found), "place": place, "is_cut": len(ids) > MOST_CHOSEN, "error": None, "message": message(request)}
 
 
 @view_config(context=BatchesContainer, name="chosen", request_method="POST", renderer="chosen.jinja2", permission=Permission.BATCH_READ)
 def change_chosen(context: BatchesContainer, request: Any) -> Any:
     """Do it: only when what was told is what there is."""
     given, dbsession, now = request.POST, request.dbsession, datetime.now(UTC)
+    place = batches_place(parameters_of(given.get("list", "")))
     deed = given.get("do", "")
     ids = _ids(given.get("batches", "").split())
     found = batch_lists.batches_of(dbsession, ids[:MOST_CHOSEN])
@@ -62,22 +65,26 @@ def change_chosen(context: BatchesContainer, request: Any) -> Any:
         error = gettext("The batches have changed since you were asked; please look again at what will be done.")
     elif deed == "delete":
         if given.get("sure") == "yes":
-            count = sum(batches.delete(dbsession, batch, now=now) for batch in found)
-            return see_other(request, "/", message="deleting-many" if count else "already-deleting")
+            at_once = given.get("when") == "now"
+            minutes = 0 if at_once else asked["undo_minutes"]
+            count = sum(batches.delete_later(dbsession, batch, minutes=minutes, now=now) for batch in found)
+            if minutes and (count or asked["leaving"]):
+                return see_other(request, place.here(done="leaving-many"))
+            return see_other(request, place.here(done="deleting-many" if count else "already-deleting"))
         error = gettext("Please tick the box to say that you are sure.")
     elif deed == "retry":
         chunk_files = request.registry.settings["dicomweb"]["import.chunk_files"]
         count = sum(_retry(request, batch, chunk_files, now) for batch in found if batch.error_count)
-        return see_other(request, "/", message="retry" if count else "nothing-failed")
+        return see_other(request, place.here(done="retry" if count else "nothing-failed"))
     elif deed == "label":
         put = given.get("how") != "remove"
         try:
             asking.change_label_of(dbsession, "batch", [batch.id for batch in found], given.get("label", ""), put=put, now=now)
-            return see_other(request, "/", message="labelled-rows" if put else "unlabelled-rows")
+            return see_other(request, place.here(done="labelled-rows" if put else "unlabelled-rows"))
         except Mistake as mistake:
             error = mistake.sentence
     request.response.status = 400
-    return {**asked, "is_cut": False, "error": error, "message": None}
+    return {**asked, "place": place, "is_cut": False, "error": error, "message": None}
 
 
 def _retry(request: Any, batch: Batch, chunk_files: int, now: datetime) -> int:
@@ -95,7 +102,7 @@ def _asked(request: Any, deed: str, found: Sequence[Batch]) -> dict[str, Any]:
         raise HTTPForbidden()
     sums = batch_lists.sum_up(found)
     query_text = _query(found)
-    mode = request.registry.settings["dicomweb"]["import.mode"]
+    settings, leaving = request.registry.settings["dicomweb"], [batch for batch in found if batch.delete_at is not None]
     return {
         "deed": deed,
         "batches": found,
@@ -103,8 +110,11 @@ def _asked(request: Any, deed: str, found: Sequence[Batch]) -> dict[str, Any]:
         "sums": sums,
         "told": _told(sums),
         "most": MOST_CHOSEN,
-        # What came over the network is nowhere else that we know of.
-        "only_copies": sum(1 for batch in found if batch.source != "folder" or mode == "move"),
+        "undo_minutes": settings["cleanup.undo_minutes"],
+        "leaving": leaving,
+        "fate_sentences": FATES,
+        "harmless": HARMLESS,
+        "fates": fates_of(request.dbsession, settings, found) if deed == "delete" else {},
         "failed": [batch for batch in found if batch.error_count],
         "known_labels": batch_lists.label_names(request.dbsession),
         "search_address": f"/search?{urlencode({'q': query_text})}" if query_text else "",

@@ -23,7 +23,9 @@ from dicomweb.models import Batch, Cleanup
 from dicomweb.resources import BatchResource, SettingsResource
 from dicomweb.security import Permission
 from dicomweb.views import SeeOther, page_number, see_other
+from dicomweb.views.dashboard import batches_place
 from dicomweb.views.messages import message
+from dicomweb.views.places import parameters_of
 
 BATCHES_OF_A_PAGE = 20
 LEAVING_SHOWN = 50
@@ -51,7 +53,7 @@ def show_cleanup(context: SettingsResource, request: Any) -> dict[str, Any]:
         "undo_minutes": settings["cleanup.undo_minutes"],
         "totals": totals,
         "page": take_page(
-            dbsession, wanted, Batch.id, number=page_number(request), size=BATCHES_OF_A_PAGE, count=totals.batches, newest_first=True
+            dbsession, wanted, Batch.id, number=page_number(request.GET), size=BATCHES_OF_A_PAGE, count=totals.batches, newest_first=True
         ),
         "leaving": dbsession.scalars(leaving).all(),
         "kept_shown": KEPT_SHOWN,
@@ -131,4 +133,7 @@ def _wanted(dbsession: Session, given: Any) -> tuple[Batch | None, int | None]:
 def keep_batch(context: BatchResource, request: Any) -> SeeOther:
     """Take the deletion of a batch back."""
     kept = batches.keep(request.dbsession, context.batch)
-    return see_other(request, f"/batches/{context.batch.id}", message="kept" if kept else "not-leaving")
+    done = "kept" if kept else "not-leaving"
+    if "list" in request.POST:
+        return see_other(request, batches_place(parameters_of(request.POST["list"])).here(done=done))
+    return see_other(request, f"/batches/{context.batch.id}", message=done)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,10 +29,10 @@ ARRIVALS_SHOWN = 20
 _FILTERS = ("name", "status", "source", "label", "errors", "since", "until")
 
 
-def batches_place(request: Any) -> ListPlace:
+def batches_place(parameters: Mapping[str, str]) -> ListPlace:
     """Read which batches an address asks for."""
     return ListPlace(
-        request, "/", filters=_FILTERS, sorts=batch_lists.SORTS, usual="-id", largest_first=("id", "images", "size", "created", "modified", "errors")
+        parameters, "/", filters=_FILTERS, sorts=batch_lists.SORTS, usual="-id", largest_first=("id", "images", "size", "created", "modified", "errors")
     )
 
 
@@ -60,7 +61,7 @@ def dashboard_status(context: Root, request: Any) -> dict[str, Any]:
     dbsession, settings, now = request.dbsession, request.registry.settings["dicomweb"], datetime.now(UTC)
     arrivals = take_page(dbsession, sa.select(Arrival), Arrival.id, number=1, size=ARRIVALS_SHOWN)
     totals = batches.totals(dbsession)
-    place = batches_place(request)
+    place = batches_place(request.GET)
     page = batch_lists.list_batches(
         dbsession,
         batch_filter(place),

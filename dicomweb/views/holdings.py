@@ -47,7 +47,7 @@ SEXES = ("F", "M", "O")
 @view_config(context=PatientsContainer, renderer="patients.jinja2", permission=Permission.IMAGE_READ)
 def list_all_patients(context: PatientsContainer, request: Any) -> dict[str, Any]:
     """List the patients."""
-    place = ListPlace(request, "/patients", filters=("q", "sex"), sorts=lists.PATIENT_SORTS, usual="-id", largest_first=("id",))
+    place = ListPlace(request.GET, "/patients", filters=("q", "sex"), sorts=lists.PATIENT_SORTS, usual="-id", largest_first=("id",))
     page = lists.list_patients(
         request.dbsession,
         text=place["q"],
@@ -64,7 +64,7 @@ def list_all_patients(context: PatientsContainer, request: Any) -> dict[str, Any
 def list_all_studies(context: StudiesContainer, request: Any) -> dict[str, Any]:
     """List the studies."""
     place = ListPlace(
-        request, "/studies", filters=("q", "modality", "since", "until"), sorts=lists.STUDY_SORTS, usual="-id", largest_first=("id", "date")
+        request.GET, "/studies", filters=("q", "modality", "since", "until"), sorts=lists.STUDY_SORTS, usual="-id", largest_first=("id", "date")
     )
     page = list_studies(
         request.dbsession,
@@ -83,7 +83,7 @@ def list_all_studies(context: StudiesContainer, request: Any) -> dict[str, Any]:
 @view_config(context=SeriesContainer, renderer="series_list.jinja2", permission=Permission.IMAGE_READ)
 def list_all_series(context: SeriesContainer, request: Any) -> dict[str, Any]:
     """List the series."""
-    place = ListPlace(request, "/series", filters=("q", "modality"), sorts=lists.SERIES_SORTS, usual="-id", largest_first=("id", "date"))
+    place = ListPlace(request.GET, "/series", filters=("q", "modality"), sorts=lists.SERIES_SORTS, usual="-id", largest_first=("id", "date"))
     page = list_series(
         request.dbsession,
         text=place["q"],
@@ -114,7 +114,7 @@ def _dicom_day(text: str) -> str:
 def show_patient(context: PatientResource, request: Any) -> dict[str, Any]:
     """Show a patient and the studies of it."""
     patient, dbsession = context.patient, request.dbsession
-    page = list_studies(dbsession, patient_key=patient.id, sort="date", newest_first=True, number=page_number(request), size=ROWS_OF_A_PAGE)
+    page = list_studies(dbsession, patient_key=patient.id, sort="date", newest_first=True, number=page_number(request.GET), size=ROWS_OF_A_PAGE)
     of_patient = sa.select(Series.id).join(Study, Study.id == Series.study_key).where(Study.patient_key == patient.id)
     (row,) = lists.patient_rows(dbsession, [patient])
     namesakes = sa.select(Patient).where(Patient.patient_id == patient.patient_id, Patient.id != patient.id, Patient.patient_id != "")
@@ -137,7 +137,7 @@ def show_patient(context: PatientResource, request: Any) -> dict[str, Any]:
 def show_study(context: StudyResource, request: Any) -> dict[str, Any]:
     """Show a study and its series."""
     study, dbsession = context.study, request.dbsession
-    page = list_series(dbsession, study_id=study.id, number=page_number(request), size=ROWS_OF_A_PAGE)
+    page = list_series(dbsession, study_id=study.id, number=page_number(request.GET), size=ROWS_OF_A_PAGE)
     (row,) = study_rows(dbsession, [study])
     return {
         "study": study,
@@ -160,7 +160,7 @@ def show_series(context: SeriesResource, request: Any) -> dict[str, Any]:
     return {
         "series": series,
         "row": row,
-        "page": list_images(dbsession, series_id=series.id, number=page_number(request), size=IMAGES_OF_A_PAGE),
+        "page": list_images(dbsession, series_id=series.id, number=page_number(request.GET), size=IMAGES_OF_A_PAGE),
         "shares": lists.batches_with(dbsession, sa.select(Series.id).where(Series.id == series.id), BATCHES_SHOWN + 1),
         "shown": BATCHES_SHOWN,
         "images_address": search_address(SeriesInstanceUID=series.series_instance_uid),

@@ -26,6 +26,7 @@ MESSAGES = {
     "look": ("success", N_("This browser shows all pages like this from now on.")),
     "deleting": ("success", N_("The batch is being deleted.")),
     "deleting-many": ("success", N_("The batches are being deleted.")),
+    "leaving-many": ("success", N_("The batches will be deleted. Until the time that stands beside each it can be kept.")),
     "no-batches": ("warning", N_("No batch is chosen: tick the boxes at the beginning of the rows.")),
     "already-deleting": ("info", N_("The batch is being deleted already.")),
     "import": ("success", N_("The folder is being imported.")),

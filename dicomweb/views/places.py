@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, NamedTuple
-from urllib.parse import urlencode
+from typing import NamedTuple
+from urllib.parse import parse_qsl, urlencode
 
 from dicomweb.views import page_number
 
 LONGEST_TEXT = 200
+LONGEST_ADDRESS = 8000
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -30,15 +31,22 @@ class ListPlace:
     """
 
     def __init__(
-        self, request: Any, path: str, *, filters: Sequence[str], sorts: Collection[str], usual: str, largest_first: Collection[str] = ()
+        self,
+        parameters: Mapping[str, str],
+        path: str,
+        *,
+        filters: Sequence[str],
+        sorts: Collection[str],
+        usual: str,
+        largest_first: Collection[str] = (),
     ) -> None:
         self.path = path
-        self.given = {name: request.GET.get(name, "").strip()[:LONGEST_TEXT] for name in filters}
-        asked = request.GET.get("sort", "")
+        self.given = {name: parameters.get(name, "").strip()[:LONGEST_TEXT] for name in filters}
+        asked = parameters.get("sort", "")
         self._asked = asked if asked.removeprefix("-") in sorts and asked != usual else ""
         self._usual = usual
         self._largest_first = largest_first
-        self.number = page_number(request)
+        self.number = page_number(parameters)
 
     def __getitem__(self, name: str) -> str:
         return self.given[name]
@@ -70,9 +78,14 @@ class ListPlace:
         path = self.path if path is None else path
         return f"{path}?{urlencode(parts)}" if parts else path
 
-    def here(self, path: str | None = None) -> str:
-        """Give the address of this page of the list."""
-        return self.address(path, page=str(self.number) if self.number > 1 else "")
+    def here(self, path: str | None = None, **changes: str) -> str:
+        """Give the address of this page of the list with some changes."""
+        return self.address(path, page=str(self.number) if self.number > 1 else "", **changes)
+
+    @property
+    def text(self) -> str:
+        """Write this page of the list as a form repeats it, and as ``parameters_of`` reads it."""
+        return self.here("").removeprefix("?")
 
     @property
     def pages(self) -> str:
@@ -88,6 +101,14 @@ class ListPlace:
             turned = f"-{name}" if name in self._largest_first else name
         how = "" if name != self.sort else "descending" if self.descending else "ascending"
         return Head(self.address(sort="" if turned == self._usual else turned), how)
+
+
+def parameters_of(text: str) -> dict[str, str]:
+    """Read what a form repeats of a list; it may say which list it was, and never to which address one is led."""
+    try:
+        return dict(parse_qsl(text[:LONGEST_ADDRESS], max_num_fields=50))
+    except ValueError:
+        return {}
 
 
 def chosen(text: str, among: Collection[str]) -> str:

@@ -60,7 +60,7 @@ def settings_status(context: SettingsResource, request: Any) -> dict[str, Any]:
         "doing": {job.worker: job for job in dbsession.scalars(running)},
         "jobs": jobs.counts(dbsession),
         "job_status": JOB_STATUS,
-        "page": take_page(dbsession, failed, Job.id, number=page_number(request), size=JOBS_OF_A_PAGE, newest_first=True),
+        "page": take_page(dbsession, failed, Job.id, number=page_number(request.GET), size=JOBS_OF_A_PAGE, newest_first=True),
     }
 
 
@@ -90,7 +90,7 @@ def show_queue(context: SettingsResource, request: Any) -> dict[str, Any]:
     # What comes next is shown first where something is to come, what came last where it is over.
     over = status in ("done", "failed")
     page = take_page(
-        dbsession, wanted, Job.id, number=page_number(request), size=JOBS_OF_A_PAGE, count=counts[status], newest_first=over
+        dbsession, wanted, Job.id, number=page_number(request.GET), size=JOBS_OF_A_PAGE, count=counts[status], newest_first=over
     )
     return {"page": page, "counts": counts, "status": status, "job_status": JOB_STATUS, "message": message(request)}
 

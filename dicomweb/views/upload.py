@@ -14,6 +14,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
@@ -88,7 +89,7 @@ def _page(request: Any, batch: Batch | None, error: str | None = None) -> dict[s
         "name": imports.suggested_name(now),
         "error": error,
         "upload": None,
-        "unfinished": [_shown(request, upload) for upload in imports.open_uploads(settings)],
+        "unfinished": list(_all_shown(request)),
         "limits": imports.limits(settings),
         "form_bytes": settings["web.max_body_bytes"],
         "keep_seconds": settings["upload.keep_seconds"],
@@ -105,7 +106,14 @@ def _asked_batch(request: Any, text: str) -> Batch | None:
     # Not the session of the request, which in a POST would hold the database while files come and are announced.
     with _importer(request).work(read_only=True) as dbsession:
         batch = dbsession.get(Batch, int(text))
-    return None if batch is None or batch.deleting else batch
+    return None if batch is None or batch.deleting or batch.delete_at is not None else batch
+
+
+def _all_shown(request: Any) -> Iterator[dict[str, Any]]:
+    for upload in imports.open_uploads(request.registry.settings["dicomweb"]):
+        # One may end, or be discarded, while they are listed.
+        with suppress(UploadGone):
+            yield _shown(request, upload)
 
 
 def _shown(request: Any, upload: OpenUpload) -> dict[str, Any]:
@@ -133,7 +141,7 @@ def begin(context: UploadsContainer, request: Any) -> Response:
         if asked.get("batch") is not None:
             batch = _asked_batch(request, str(asked["batch"]))
             if batch is None:
-                raise Refused(404, gettext("There is no such batch any more."))
+                raise Refused(404, gettext("There is no such batch any more, or it is to be deleted."))
         upload = _begin(request, str(asked.get("name") or ""), batch)
     except Refused as refused:
         return _refusal(refused)
@@ -157,7 +165,7 @@ def _begin(request: Any, name: str, batch: Batch | None) -> OpenUpload:
             importer.settings,
             batch.name if batch is not None else name,
             batch_id=None if batch is None else batch.id,
-            sender=identity.name or identity.kind,
+            sender=identity.sender,
             address=request.remote_addr or "",
             now=importer.clock(),
         )
@@ -233,7 +241,8 @@ def upload_form(context: UploadsContainer, request: Any) -> Any:
     except Refused as error:
         refused = error
     if upload is not None:
-        upload.abandon()
+        with suppress(UploadGone):
+            imports.discard_upload(_importer(request), upload)
     request.response.status = refused.status
     return {**_page(request, _asked_batch(request, fields.get("batch", "")), str(refused)), "message": None}
 
@@ -360,7 +369,7 @@ def _announce(request: Any, context: UploadResource, new_name: str | None) -> in
     except NothingToImport as error:
         raise Refused(409, str(error)) from None
     except batches.BatchGone:
-        raise Refused(422, gettext("The batch that the files were to join is deleted.")) from None
+        raise Refused(422, gettext("The batch that the files were to join is deleted, or is to be.")) from None
     except UploadGone as error:
         raise Refused(410, str(error)) from None
     except StorageFailed as error:
@@ -370,17 +379,21 @@ def _announce(request: Any, context: UploadResource, new_name: str | None) -> in
 @view_config(context=UploadResource, name="discard", request_method="POST", permission=Permission.BATCH_UPLOAD)
 def discard_upload(context: UploadResource, request: Any) -> SeeOther:
     """Remove an upload that is not a batch yet."""
-    if context.upload is not None:
-        context.upload.abandon()
+    try:
+        if context.upload is not None:
+            imports.discard_upload(_importer(request), context.upload)
+    except UploadGone:
+        return see_other(request, f"/upload/{context.key}")
     return see_other(request, "/upload", message="discarded")
 
 
 @view_config(context=UploadResource, request_method="DELETE", permission=Permission.BATCH_UPLOAD)
 def cancel_upload(context: UploadResource, request: Any) -> Response:
     """Remove an upload that is not a batch yet, asked for by a script or program."""
-    if context.upload is None:
-        return _refusal(Refused(410, gettext("This upload is a batch already.")))
-    context.upload.abandon()
+    try:
+        imports.discard_upload(_importer(request), _open(context))
+    except (Refused, UploadGone) as gone:
+        return _refusal(Refused(410, str(gone)))
     return Response(status=204)
 
 
@@ -413,12 +426,20 @@ def _announce_file(request: Any, context: UploadFilesResource) -> Response:
     length = request.headers.get("Upload-Length", "")
     if not _NUMBER.fullmatch(length):
         raise Refused(400, "Upload-Length must say how many bytes the file has.")
-    about = _metadata(request.headers.get("Upload-Metadata", ""))
+    said = request.headers.get("Upload-Metadata", "")
+    about = _metadata(said)
+    if len(about.get("key", "")) > imports.MOST_KEY or len(said) > imports.MOST_SAID:
+        # Cut off, the keys of two files could be the same, and one of the files would replace the other.
+        raise Refused(400, f"Upload-Metadata has at most {imports.MOST_SAID:,} characters, and a key in it {imports.MOST_KEY}.")
     if request.content_length and request.content_type != "application/offset+octet-stream":
         raise Refused(415, "Bytes are sent as application/offset+octet-stream.")
+    sent = request.content_length or 0
+    if sent > int(length):
+        raise Refused(413, f"The file is announced with {int(length):,} bytes, and more were sent.")
     _check_sum(request)
-    file_id = upload.add(about.get("path") or about.get("filename") or "file", int(length), key=about.get("key", ""))
-    offset = upload.write(file_id, 0, _blocks(request)) if request.content_length else 0
+    path = about.get("path") or about.get("filename") or "file"
+    file_id = upload.add(path, int(length), key=about.get("key", ""), said=said)
+    offset = upload.write(file_id, 0, _blocks(request), length=sent) if sent else 0
     response = Created(status=201)
     response.headers["Location"] = f"/upload/{upload.key}/files/{file_id}"
     response.headers["Upload-Offset"] = str(offset)
@@ -437,9 +458,12 @@ def serve_file(context: UploadFileResource, request: Any) -> Response:
 
 
 def _tell_offset(request: Any, context: UploadFileResource) -> Response:
-    offset = _open(context).offset(context.file_id)
+    upload = _open(context)
+    offset = upload.offset(context.file_id)
     response = Response(status=200)
     response.headers.update({"Upload-Offset": str(offset), "Upload-Length": str(imports.size_of(context.file_id))})
+    if said := upload.said(context.file_id):
+        response.headers["Upload-Metadata"] = said
     return response
 
 
@@ -451,7 +475,7 @@ def _take_bytes(request: Any, context: UploadFileResource) -> Response:
         raise Refused(400, "Upload-Offset must say where the bytes belong.")
     upload = _open(context)
     _check_sum(request)
-    offset = upload.write(context.file_id, int(said), _blocks(request))
+    offset = upload.write(context.file_id, int(said), _blocks(request), length=request.content_length or 0)
     response = Response(status=204)
     response.headers["Upload-Offset"] = str(offset)
     return response
@@ -462,7 +486,7 @@ def _remove_file(request: Any, context: UploadFileResource) -> Response:
     return Response(status=204)
 
 
-def _open(context: UploadFilesResource | UploadFileResource) -> OpenUpload:
+def _open(context: UploadResource | UploadFilesResource | UploadFileResource) -> OpenUpload:
     if context.upload is None:
         raise Refused(410, "This upload is a batch already.")
     return context.upload

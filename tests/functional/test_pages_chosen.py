@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from dicomweb.db import work
-from dicomweb.models import Batch, Job, LabelLink
+from dicomweb.models import Batch, Cleanup, Job, LabelLink, Upload
 from dicomweb.views import chosen
+from dicomweb.views.fates import FATES
 from tests import dicom_files
 from tests.functional import pages
 from tests.functional.api_data import import_folder, write_samples
@@ -96,14 +98,59 @@ class TestManyAtOnce:
         assert "have changed" in refused.text
         again = next(form for form in refused.forms.values() if form.action == "/batches/chosen")
         again["sure"] = True
+        again["when"] = True
         assert again.submit().headers["Location"] == "/?done=deleting-many"
         assert browser.count(Batch, Batch.deleting) == 2
         assert browser.count(Job, Job.kind == "delete_batch") == 2
         assert not browser.get("/").html.select("#batch-1 input[name=batch]")
 
-    def test_files_that_may_be_the_only_ones_are_told(self, browser: Browser) -> None:
-        browser.add(pages.batch("a"), pages.batch("b", source="stow"))
-        assert "Of 1 batch there may be no other copy" in " ".join(browser.get("/batches/chosen?do=delete&batch=1&batch=2").text.split())
+    def test_a_deletion_can_be_taken_back_where_the_list_was(self, browser: Browser) -> None:
+        leaves = datetime.now(UTC) + timedelta(minutes=9)
+        browser.add(*(pages.batch(f"knee {number}") for number in range(30)), pages.batch("hip"), pages.batch("knee old", delete_at=leaves))
+        place = "name=knee&sort=size&page=2"
+        listed = browser.get(f"/?{place}")
+        bar = listed.html.select_one("#batches-form")
+        repeated = {field["name"]: field["value"] for field in bar.select("input[type=hidden]")}
+        assert repeated == {"name": "knee", "sort": "size", "page": "2"}
+        answer = browser.get("/batches/chosen", {**repeated, "do": "delete", "batch": ["2", "32"]})
+        text = " ".join(answer.html.text.split())
+        assert "In 30 minutes these are deleted" in text
+        assert "1 batch of them will be deleted anyway" in text
+        assert {link["href"] for link in answer.html.select(".card-footer a")} == {f"/?{place}"}
+        form = next(form for form in answer.forms.values() if form.action == "/batches/chosen")
+        form["sure"] = True
+        done = form.submit()
+        assert done.headers["Location"] == f"/?{place}&done=leaving-many"
+        assert browser.count(Batch, Batch.delete_at > leaves, ~Batch.deleting) == 1
+        undo = next(form for form in browser.get("/?name=knee+1").forms.values() if form.action == "/batches/2/keep")
+        assert undo.submit().headers["Location"] == "/?name=knee+1&done=kept"
+        assert browser.count(Batch, Batch.delete_at == leaves) == browser.count(Batch, Batch.delete_at.is_not(None)) == 1
+
+    @pytest.mark.parametrize("place", ["//evil.example", "https://evil.example/", "name=x&next=//evil.example", "/\\evil.example", "&" * 3000, "a=b&" * 99])
+    def test_nobody_is_led_away(self, browser: Browser, place: str) -> None:
+        browser.add(pages.batch("a", delete_at=datetime.now(UTC) + timedelta(minutes=9)))
+        kept = browser.press("/batches/1/keep", list=place).headers["Location"]
+        told = browser.get("/batches/chosen?do=retry&batch=1").html.select_one("input[name=told]")["value"]
+        tried = browser.press("/batches/chosen", do="retry", batches="1", told=told, list=place).headers["Location"]
+        assert kept.startswith("/?")
+        assert tried.startswith("/?")
+        assert "evil" not in kept + tried
+
+    def test_what_becomes_of_the_files_is_told_of_each_kind(self, browser: Browser) -> None:
+        browser.add(*(pages.batch(name) for name in "abcde"), pages.batch("f", source="stow"), pages.batch("g", source="upload"))
+        ended = {"asked_at": pages.NOW, "ended_at": pages.NOW, "automatic": False}
+        browser.add(Cleanup(batch_id=2, status="done", files=3, **ended), Cleanup(batch_id=3, status="kept", files=1, **ended))
+        browser.add(Cleanup(batch_id=4, status="refused", **ended))
+        browser.add(
+            Upload(folder="upload-1", batch_id=5, joined=True, sender="session", address="", file_count=1, byte_count=1, begun_at=pages.NOW, at=pages.NOW)
+        )
+        told = {"network": (6, 7), "joined": (5,), "cleaned": (2,), "partly": (3,), "stays": (1, 4, 5)}
+        many = browser.get("/batches/chosen?do=delete&" + "&".join(f"batch={number}" for number in range(1, 8)))
+        lines = [" ".join(line.text.split()) for line in many.html.select("form li")]
+        assert lines == [f"{len(ids)} {'batch' if len(ids) == 1 else 'batches'}: {FATES[fate]}" for fate, ids in told.items()]
+        for number in range(1, 8):
+            text = browser.get(f"/batches/{number}/delete").text
+            assert {fate for fate, sentence in FATES.items() if sentence in text} == {fate for fate, ids in told.items() if number in ids}
 
     def test_all_that_match_are_chosen_without_naming_them(self, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
         browser.add(*(pages.batch(f"knee {number}") for number in range(30)), pages.batch("hip"))

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from dicomweb.db import work
 from dicomweb.imports import reasons
-from dicomweb.models import GroupSeries, HeaderGroup, Outcome, Patient, Series, Study
+from dicomweb.models import GroupSeries, HeaderGroup, Outcome, Patient, Series, Study, Upload
 from tests import dicom_files
 from tests.functional import pages
 from tests.functional.api_data import import_folder
@@ -156,6 +156,30 @@ class TestTheTimeline:
         assert texts(answer, ".steps-line .subheader") == ["Claimed", "Listed", "Import began", "Done"]
         assert len(answer.html.select(".steps-line .step-done")) == 4
         assert re.search(r"1 of 1 chunk done, 1 worker, [\d,.]+ files a second\.", " ".join(answer.html.select_one(".timeline-block").text.split()))
+
+    def test_who_sent_files_is_told_of_each_upload_and_a_name_is_inert(self, browser: Browser) -> None:
+        browser.add(pages.batch())
+        senders = (("upload", "session"), ("upload", "program"), ("upload", "open"), ("upload", "token session"), ("dimse", HOSTILE), ("stow", "program"))
+        moments = {"begun_at": pages.NOW, "at": pages.NOW, "file_count": 2, "byte_count": 3_000_000}
+        browser.add(
+            *(
+                Upload(folder=f"{door}-{number}", batch_id=1, joined=False, sender=sender, address="192.0.2.7", **moments)
+                for number, (door, sender) in enumerate(senders)
+            )
+        )
+        answer = browser.get("/batches/1")
+        lines = texts(answer, ".senders li")
+        assert [line.rpartition("; ")[2] for line in lines[:4]] == [
+            "from a browser, address 192.0.2.7",
+            "by a program with the password, address 192.0.2.7",
+            "without a password, address 192.0.2.7",
+            "token session , address 192.0.2.7",
+        ]
+        assert lines[0].startswith("Uploaded ")
+        assert "2 files, 3.0 MB" in lines[0]
+        assert lines[4].startswith("Sent over DIMSE ")
+        assert lines[5] == "and more"
+        assert not answer.html.select("img[onerror], script:not([src])")
 
     def test_one_that_runs_says_where_it_is(self, browser: Browser) -> None:
         browser.add(pages.batch("running", status="PROCESSING", open_scans=0, file_count=10, done_count=3, began_at=pages.NOW, arrived_at=pages.NOW))

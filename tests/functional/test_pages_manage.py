@@ -286,6 +286,23 @@ class TestCleaningUp:
         assert len(many) <= len(few) + 2
 
 
+    def test_the_page_of_a_batch_leads_there_where_its_folder_can_be_removed(self, browser: Browser) -> None:
+        folder = str(browser.settings["watch.folders"][0] / "knee")
+        browser.add(
+            pages.batch("a", path=folder, open_scans=0),
+            pages.batch("b", path=folder, open_scans=0, has_error=True, error_count=1),
+            pages.batch("c", source="upload", open_scans=0),
+            pages.batch("d", path=folder, open_scans=0, delete_at=datetime.now(UTC) + timedelta(minutes=9)),
+        )
+        links = {number: browser.get(f"/batches/{number}").html.select(f"a[href='/settings/clean?batch={number}']") for number in range(1, 5)}
+        assert [number for number, found in links.items() if found] == [1]
+        assert browser.get(links[1][0]["href"]).html.select("form[action='/settings/clean']")
+        browser.press("/settings/clean", batch="1", batches="1")
+        page = browser.get("/batches/1")
+        assert not page.html.select("a[href^='/settings/clean']")
+        assert "about to remove this folder" in page.text
+
+
 class TestADeletion:
     def test_is_shown_wherever_the_batch_is_and_can_be_taken_back(self, browser: Browser) -> None:
         browser.add(pages.batch(image_count=3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -65,6 +66,9 @@ def test_a_token_that_may_read_changes_nothing(stranger: Browser) -> None:
 def test_a_batch_that_a_program_stores_has_the_name_of_its_token(stranger: Browser) -> None:
     store(stranger, make(stranger, "scanner 5", writes=True))
     assert stranger.count(pages.Batch, pages.Batch.name.like("STOW 20__-%scanner 5%"), pages.Batch.source == "stow") == 1
+    stranger.begin_session()
+    (sender,) = (" ".join(line.text.split()) for line in stranger.get("/batches/1").html.select(".senders li"))
+    assert re.fullmatch(r"Stored over DICOMweb .+: 1 file, [\d.]+ kB; token scanner 5, address 192\.0\.2\.1", sender)
 
 
 def test_no_token_makes_or_revokes_tokens(stranger: Browser) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from dicomweb import batches
 from dicomweb.db import work
-from dicomweb.imports import Importer, OpenUpload, TooMuch, begin_upload
+from dicomweb.imports import Importer, OpenUpload, TooMuch, begin_upload, uploads
 from dicomweb.models import Batch, Image, Outcome, Upload
 from tests import dicom_files
 from tests.functional import pages
@@ -188,8 +189,37 @@ def test_a_system_file_is_left_out_and_a_text_is_an_error_that_stays_and_can_be_
     browser.press(f"/batches/{batch_id}/retry")
     run_jobs(importer)
     assert codes_of(browser.engine, reload(browser.engine, batch)) == expected
-    browser.press(f"/batches/{batch_id}/delete", sure="yes", images="1")
+    browser.press(f"/batches/{batch_id}/delete", sure="yes", images="1", when="now")
     run_jobs(importer)
+    assert incoming(browser) == []
+
+
+@on_sqlite
+@pytest.mark.parametrize("joins", [False, True])
+def test_a_broken_upload_shows_its_first_bytes_and_not_those_of_a_file_of_that_name(
+    browser: Browser, tus: Tus, importer: Importer, joins: bool
+) -> None:
+    folder = browser.settings["watch.folders"][0] / "samples"
+    folder.mkdir(parents=True)
+    (folder / "a.dcm").write_bytes(b"of somebody else")
+    if joins:
+        browser.add(pages.batch(path=str(folder), open_scans=0))
+    address = tus.begin(**({"batch": 1} if joins else {"name": "knee"}))
+    whole = dicom_files.image_bytes("a")
+    tus.create(address, "a.dcm", whole[: len(whole) // 2])
+    batch_id = tus.finish(address).json["batch"]
+    run_jobs(importer)
+    errors = browser.get(f"/batches/{batch_id}/errors")
+    (link,) = errors.html.select("a[hx-get]")
+    for path in (link["href"], link["hx-get"]):
+        (shown,) = browser.get(path).html.select("pre.bytes")
+        assert "  DICM" in shown.text.splitlines()[8]
+    [outcome] = rows(browser.engine, sa.select(Outcome))
+    (browser.settings.var / "incoming" / outcome.place).write_bytes(whole)
+    browser.press(f"/batches/{batch_id}/retry", code=outcome.code)
+    run_jobs(importer)
+    assert codes_of(browser.engine, batch_of(browser, batch_id)) == {"a.dcm": "imported"}
+    assert (folder / "a.dcm").read_bytes() == b"of somebody else"
     assert incoming(browser) == []
 
 
@@ -244,6 +274,35 @@ class TestTheProtocol:
         file = path_of(tus.create(tus.begin(), "a", b"0123456789", sent=4))
         assert tus.patch(file, 4, b"4567890123").status_int == 413
         assert tus.ask("HEAD", file).headers["Upload-Offset"] == "4"
+
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_a_body_that_is_too_long_writes_nothing(self, tus: Tus, whole: bool) -> None:
+        address, size, body = tus.begin(), 1 << 20, bytes((1 << 20) + 5)
+        if whole:
+            answer = tus.ask("POST", f"{address}/files", body, Upload_Length=str(size), **{"Content-Type": OCTETS})
+            assert (answer.status_int, tus.ask("GET", f"{address}/files").json) == (413, [])
+        else:
+            file = path_of(tus.create(address, "a.dcm", bytes(size), sent=0))
+            assert tus.patch(file, 0, body).status_int == 413
+            assert tus.ask("HEAD", file).headers["Upload-Offset"] == "0"
+
+    def test_what_the_sender_said_of_a_file_is_told_again(self, tus: Tus) -> None:
+        address = tus.begin()
+        for name in ("a.dcm", "b.dcm"):
+            said = f"path {base64.b64encode(name.encode()).decode()},filetype"
+            file = path_of(tus.ask("POST", f"{address}/files", Upload_Length="5", Upload_Metadata=said))
+            assert tus.ask("HEAD", file).headers["Upload-Metadata"] == said
+
+    def test_keys_that_would_be_cut_to_the_same_are_400(self, tus: Tus) -> None:
+        address = tus.begin()
+        assert tus.create(address, "a.dcm", b"x", key="k" * 64).status_int == 201
+        assert tus.create(address, "b.dcm", b"y", key="k" * 65).status_int == 400
+
+    def test_a_disk_that_other_files_have_filled_is_507_and_what_is_there_stays(self, tus: Tus, monkeypatch: pytest.MonkeyPatch) -> None:
+        file = path_of(tus.create(tus.begin(), "a.dcm", b"12345", sent=2))
+        monkeypatch.setattr(uploads, "SPARE_BYTES", 1 << 62)
+        assert tus.patch(file, 2, b"345").status_int == 507
+        assert tus.ask("HEAD", file).headers["Upload-Offset"] == "2"
 
     @pytest.mark.parametrize("name", ["000009-4", "x", "about.json", "files.log", "000001-99", "%2e%2e%2fx"])
     def test_a_file_that_is_not_there_is_404(self, tus: Tus, name: str) -> None:
@@ -332,8 +391,16 @@ class TestLimits:
             limited.add("c", 40)
         limited.remove(first)
         limited.add("c.zip", 50)
+        limited.add("d", 1)
         with pytest.raises(TooMuch, match="3 files"):
-            limited.add("d", 1)
+            limited.add("e", 1)
+
+    def test_what_is_announced_again_counts_once_and_is_there_once(self, limited: OpenUpload) -> None:
+        names = [limited.add("a", 40, key="a") for _ in range(6)]
+        assert [file.file_id for file in limited.files()] == names[-1:]
+        limited.add("b", 40, key="b")
+        with pytest.raises(TooMuch, match="at most 100"):
+            limited.add("c", 40, key="c")
 
 
 class TestIntoABatch:
@@ -356,7 +423,7 @@ class TestIntoABatch:
         browser.add(pages.batch())
         address = tus.begin(batch=1)
         tus.create(address, "a.dcm", dicom_files.image_bytes("a"))
-        browser.press("/batches/1/delete", sure="yes", images="0")
+        browser.press("/batches/1/delete", sure="yes", images="0", when="now")
         assert tus.finish(address).status_int == 422
         run_jobs(importer)
         assert tus.finish(address).status_int == 422
@@ -364,6 +431,15 @@ class TestIntoABatch:
         assert "can become a batch of their own" in page.text
         made = tus.finish(address, name="saved").json["batch"]
         assert batch_of(browser, made).name == "saved"
+
+    def test_a_batch_that_is_to_be_deleted_is_not_joined(self, browser: Browser, tus: Tus, imported: int) -> None:
+        address = tus.begin(batch=imported)
+        tus.create(address, "a.dcm", dicom_files.image_bytes("a"))
+        with work(browser.engine) as dbsession:
+            assert batches.delete_later(dbsession, dbsession.get_one(Batch, imported), minutes=30, now=datetime.now(UTC))
+        assert tus.finish(address).status_int == 422
+        assert browser.post_json("/upload", {"batch": imported}, headers=tus.headers, expect_errors=True).status_int == 404
+        assert tus.finish(address, name="another").json["batch"] != imported
 
     def test_what_is_no_batch_cannot_be_joined(self, browser: Browser, tus: Tus) -> None:
         for wrong in (7, "x", -1, 10**30, [], True):
@@ -375,7 +451,7 @@ class TestIntoABatch:
         tus.finish(address)
         run_jobs(importer)
         assert len(incoming(browser)) == 1
-        browser.press(f"/batches/{imported}/delete", sure="yes", images=str(batch_of(browser, imported).image_count))
+        browser.press(f"/batches/{imported}/delete", sure="yes", images=str(batch_of(browser, imported).image_count), when="now")
         run_jobs(importer)
         assert incoming(browser) == []
 
@@ -410,6 +486,14 @@ class TestArchives:
         assert codes_of(browser.engine, reload(browser.engine, batch)) == {"cut.zip/1.dcm": "imported"}
         assert incoming(browser) == []
 
+    def test_an_archive_that_was_cut_off_behind_an_archive_inside_it_is_refused(self, browser: Browser, tus: Tus, importer: Importer) -> None:
+        address = tus.begin(name="knee")
+        content = zipped({"1.dcm": dicom_files.image_bytes("1"), "inner.zip": zipped({"2.dcm": dicom_files.image_bytes("2")})})
+        tus.create(address, "cut.zip", content[:-20])
+        batch_id = tus.finish(address).json["batch"]
+        run_jobs(importer)
+        assert codes_of(browser.engine, batch_of(browser, batch_id)) == {"cut.zip": "archive-damaged"}
+
     def test_what_was_refused_inside_an_archive_is_not_tried_again(self, browser: Browser, tus: Tus, importer: Importer) -> None:
         address = tus.begin(name="knee")
         inner = zipped({"c.zip": zipped({"1.dcm": dicom_files.image_bytes("1")})})
@@ -419,6 +503,9 @@ class TestArchives:
         expected = {"a.zip/b.zip/c.zip": "archive-too-deep", "a.zip/2.dcm": "imported"}
         assert codes_of(browser.engine, batch_of(browser, batch_id)) == expected
         assert browser.press(f"/batches/{batch_id}/retry").headers["Location"].endswith("nothing-failed")
+        errors = browser.get(f"/batches/{batch_id}/errors")
+        assert not errors.html.select("form[action$='/retry']")
+        assert "was not unpacked" in browser.get(errors.html.select_one("a[hx-get]")["href"]).text
 
 
 @on_sqlite

@@ -23,7 +23,7 @@ from pynetdicom.transport import AssociationSocket
 
 from dicomweb import imports
 from dicomweb.imports import Delivery, Importer
-from dicomweb.models import Batch, Image
+from dicomweb.models import Batch, Image, Upload
 from dicomweb.settings import Settings
 from dimse import associations, connections, listener
 from dimse.listener import Listener
@@ -133,6 +133,8 @@ def test_an_association_is_a_batch_and_each_object_the_one_that_was_sent(start: 
     assert sent.returncode == 0, sent.stderr
     [batch] = here.batches(1)
     assert re.fullmatch(r"DIMSE \d{4}-\d\d-\d\d \d\d:\d\d:\d\d SCANNER [0-9a-f]{6}", batch.name)
+    [upload] = rows(here.engine, sa.select(Upload))
+    assert (upload.batch_id, upload.door, upload.sender, upload.address, upload.file_count) == (batch.id, "dimse", "SCANNER", "127.0.0.1", batch.file_count)
     assert (batch.source, batch.status, batch.image_count, batch.has_error) == ("dimse", "DONE", 5, False)
     images = rows(here.engine, sa.select(Image).order_by(Image.path))
     for image, path in zip(images, paths, strict=True):
