@@ -3,12 +3,13 @@ import { dot, length, lettersOf, minus } from "./viewer-geometry.js";
 import { annotation, elementsOf, Enums, eventTarget, hasWebGL, makeTools, setUp } from "./viewer-library.js";
 import { Planes } from "./viewer-planes.js";
 import { Stack } from "./viewer-stack.js";
+import { Structures } from "./viewer-structures.js";
 
 const CT = [["Brain", 40, 80], ["Subdural", 75, 215], ["Bone", 500, 2000], ["Lung", -600, 1500], ["Mediastinum", 50, 350], ["Abdomen", 50, 400], ["Liver", 60, 160], ["Vessels", 300, 600]];
 const FOLLOW_MS = 300;
 const SPEAK_MS = 500;
 const TOOL_KEYS = { c: "crosshair", w: "window", p: "pan", z: "zoom", l: "length", a: "angle", r: "rectangle", e: "ellipse" };
-const ACT_KEYS = { i: "invert", o: "rotate", h: "flip-h", v: "flip-v", 0: "reset", t: "overlay", s: "snapshot", f: "full", "?": "help", " ": "play", 3: "planes", 1: "stack", m: "solo", "[": "window-before", "]": "window-after" };
+const ACT_KEYS = { i: "invert", o: "rotate", h: "flip-h", v: "flip-v", 0: "reset", t: "overlay", s: "snapshot", f: "full", "?": "help", " ": "play", 3: "planes", 1: "stack", m: "solo", "[": "window-before", "]": "window-after", d: "structures" };
 
 export async function open(root, told) {
   if (!told.displays.length) throw new Error("the series has no pictures");
@@ -22,6 +23,7 @@ class Page {
     Object.assign(this, { root, told, engine, cpu, tool: "", overlay: true, shown: null, loaded: new Set(), active: null, preset: "stored" });
     this.part = (name) => root.querySelector(`[data-${name}]`);
     this.timers = {};
+    this.structures = new Structures(root, told, () => this.drawAll());
     this.listen();
   }
 
@@ -219,6 +221,10 @@ class Page {
     return elements["00080060"]?.Value?.[0] === "CT" ? " HU" : "";
   }
 
+  drawAll() {
+    if (this.shown) for (const port of this.shown.ports) this.draw(port);
+  }
+
   // Many things ask for the texts and lines of a plane to be drawn; it is done once before the browser paints.
   draw(port) {
     port.toDraw ??= requestAnimationFrame(() => {
@@ -244,6 +250,7 @@ class Page {
     Object.assign(root.dataset, { center: words(center), right: words(right), down: words(down) });
     if (this.shown.point) this.drawLines(port, width, height);
     else root.querySelector(".lines").replaceChildren();
+    this.structures.draw(port, this.shown.hasPatient);
     this.drawTexts(port, index, count, length(right));
     this.tellTrouble(port, index);
   }
@@ -453,6 +460,7 @@ class Page {
       full: () => (document.fullscreenElement ? document.exitFullscreen() : this.root.requestFullscreen().catch(() => {})),
       help: () => this.part("help").showModal(),
       solo: () => this.solo(port),
+      structures: () => this.structures.toggle(),
       "window-before": () => this.stepWindow(-1),
       "window-after": () => this.stepWindow(1),
     };
@@ -587,7 +595,7 @@ class Page {
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("dialog, select, input[type=number]")) return;
     const onSlider = event.target.matches("input[type=range]");
-    const onButton = event.target.closest("button, a");
+    const onButton = event.target.closest("button, a, input[type=checkbox]");
     const { shown, active } = this;
     if (!shown || !active?.viewport) return;
     const { index, count } = shown.slice(active);
