@@ -1,19 +1,23 @@
 // The viewer's page: toolbar, keys, texts and what is said; ``Planes`` and ``Stack`` show the pixels.
+import { fitPicture } from "./viewer-early.js";
 import { dot, length, lettersOf, minus } from "./viewer-geometry.js";
 import { annotation, elementsOf, Enums, eventTarget, hasWebGL, makeTools, setUp } from "./viewer-library.js";
 import { Planes } from "./viewer-planes.js";
 import { Stack } from "./viewer-stack.js";
+import { Structures } from "./viewer-structures.js";
 
 const CT = [["Brain", 40, 80], ["Subdural", 75, 215], ["Bone", 500, 2000], ["Lung", -600, 1500], ["Mediastinum", 50, 350], ["Abdomen", 50, 400], ["Liver", 60, 160], ["Vessels", 300, 600]];
 const FOLLOW_MS = 300;
 const SPEAK_MS = 500;
-const TOOL_KEYS = { c: "crosshair", w: "window", p: "pan", z: "zoom", l: "length", a: "angle", r: "rectangle", e: "ellipse" };
-const ACT_KEYS = { i: "invert", o: "rotate", h: "flip-h", v: "flip-v", 0: "reset", t: "overlay", s: "snapshot", f: "full", "?": "help", " ": "play", 3: "planes", 1: "stack", m: "solo", "[": "window-before", "]": "window-after" };
+// How far a finger or the mouse is dragged for one slice.
+const DRAG_PIXELS = 9;
+const TOOL_KEYS = { n: "scroll", c: "crosshair", w: "window", p: "pan", z: "zoom", l: "length", a: "angle", r: "rectangle", e: "ellipse" };
+const ACT_KEYS = { i: "invert", o: "rotate", h: "flip-h", v: "flip-v", 0: "reset", t: "overlay", s: "snapshot", f: "full", "?": "help", " ": "play", 3: "planes", 1: "stack", m: "solo", "[": "window-before", "]": "window-after", d: "structures" };
 
-export async function open(root, told) {
+export async function open(root, told, early) {
   if (!told.displays.length) throw new Error("the series has no pictures");
   const cpu = !hasWebGL();
-  const page = new Page(root, told, setUp(!cpu), cpu);
+  const page = new Page(root, told, setUp(!cpu, early), cpu);
   await page.show(...told.start);
 }
 
@@ -22,6 +26,7 @@ class Page {
     Object.assign(this, { root, told, engine, cpu, tool: "", overlay: true, shown: null, loaded: new Set(), active: null, preset: "stored" });
     this.part = (name) => root.querySelector(`[data-${name}]`);
     this.timers = {};
+    this.structures = new Structures(root, told, () => this.drawAll());
     this.listen();
   }
 
@@ -60,7 +65,8 @@ class Page {
     }
     if (shown !== this.shown) return;
     this.tools = makeTools(`tools-${number}-${planes ? "planes" : "stack"}`, shown.ports.map(({ name }) => name));
-    this.chooseTool(planes ? "crosshair" : "window");
+    const isTouched = window.matchMedia("(pointer: coarse)").matches && display.frames.length > 1;
+    this.chooseTool(planes ? "crosshair" : isTouched ? "scroll" : "window");
     this.stored = shown.range() && { ...shown.range() };
     this.fillWindows();
     this.changed();
@@ -70,6 +76,8 @@ class Page {
   makePorts() {
     const ports = this.part("ports");
     const template = this.root.querySelector("template[data-port]");
+    const picture = !this.wasShown ? ports.querySelector(".viewer-first") : null;
+    this.wasShown = true;
     ports.replaceChildren();
     ports.classList.remove("solo");
     ports.dataset.count = this.shown.ports.length;
@@ -85,21 +93,20 @@ class Page {
       this.watch(port);
     }
     this.root.hidden = false;
-    this.keepPicture();
+    this.keepPicture(picture);
     this.active = this.shown.ports[0];
     this.markActive();
   }
 
-  // What the server drew stays to be seen until there is something else.
-  keepPicture() {
+  // What the server drew stays to be seen until there is something else, where it is the same.
+  keepPicture(picture) {
     const box = document.querySelector("[data-viewer-picture]");
-    if (!box || box.hidden) return;
-    box.hidden = true;
-    const picture = box.querySelector("img");
-    if (!picture?.complete || !picture.naturalWidth) return;
-    this.first = picture.cloneNode();
-    this.first.className = "viewer-first";
-    this.shown.ports[0].root.append(this.first);
+    if (box) box.hidden = true;
+    this.first?.remove();
+    this.first = picture;
+    if (!picture) return;
+    this.shown.ports[0].root.append(picture);
+    fitPicture(picture);
   }
 
   watch(port) {
@@ -123,6 +130,8 @@ class Page {
     screen.addEventListener("pointerdown", (event) => {
       this.activate(port);
       screen.focus({ preventScroll: true });
+      if (this.pinch(port, event)) return;
+      if (this.tool === "scroll" && event.button === 0 && !event.shiftKey) this.dragSlices(port, event);
       if (this.tool === "crosshair" && event.button === 0 && !event.shiftKey && !event.ctrlKey && !event.altKey) this.dragCrosshair(port, event);
     }, { capture: true });
     slider.addEventListener("input", () => {
@@ -139,19 +148,70 @@ class Page {
   }
 
   dragCrosshair(port, event) {
-    event.preventDefault();
     const { screen } = port;
     const move = ({ clientX, clientY }) => {
       const box = screen.getBoundingClientRect();
       this.shown.moveTo(port.viewport.canvasToWorld([clientX - box.left, clientY - box.top]));
     };
     move(event);
+    this.drag(port, event, move);
+  }
+
+  dragSlices(port, event) {
+    const from = this.shown.slice(port).index;
+    this.drag(port, event, ({ clientY }) => {
+      const { index, count } = this.shown.slice(port);
+      const wanted = Math.min(Math.max(from + Math.round((clientY - event.clientY) / DRAG_PIXELS), 0), count - 1);
+      if (wanted !== index) this.shown.go(port, wanted);
+    });
+  }
+
+  // Follows one pointer until it is lifted, or a second finger begins something else.
+  drag(port, event, move) {
+    event.preventDefault();
+    const { screen } = port;
     screen.setPointerCapture(event.pointerId);
-    const drag = (next) => move(next);
-    screen.addEventListener("pointermove", drag);
-    const end = () => screen.removeEventListener("pointermove", drag);
+    const follow = (next) => next.pointerId === event.pointerId && move(next);
+    screen.addEventListener("pointermove", follow);
+    const end = () => screen.removeEventListener("pointermove", follow);
+    port.endDrag = end;
     screen.addEventListener("pointerup", end, { once: true });
     screen.addEventListener("pointercancel", end, { once: true });
+  }
+
+  // Two fingers enlarge and move the picture; tells whether there are two.
+  pinch(port, event) {
+    if (event.pointerType !== "touch") return false;
+    const { screen } = port;
+    const fingers = (port.fingers ??= new Map());
+    const box = screen.getBoundingClientRect();
+    const place = ({ clientX, clientY }) => [clientX - box.left, clientY - box.top];
+    fingers.set(event.pointerId, place(event));
+    const follow = (next) => {
+      if (next.pointerId !== event.pointerId) return;
+      const before = spanOf(fingers);
+      fingers.set(next.pointerId, place(next));
+      if (before && fingers.size === 2) this.enlargeAt(port, before, spanOf(fingers));
+    };
+    const end = (next) => {
+      if (next.pointerId !== event.pointerId) return;
+      fingers.delete(event.pointerId);
+      for (const [name, listener] of [["pointermove", follow], ["pointerup", end], ["pointercancel", end]]) window.removeEventListener(name, listener);
+    };
+    for (const [name, listener] of [["pointermove", follow], ["pointerup", end], ["pointercancel", end]]) window.addEventListener(name, listener);
+    if (fingers.size > 1) port.endDrag?.();
+    return fingers.size > 1;
+  }
+
+  // What was between the fingers stays there.
+  enlargeAt({ viewport }, before, after) {
+    if (!before.size || !after.size) return;
+    const held = viewport.canvasToWorld(before.middle);
+    viewport.setZoom(viewport.getZoom() * (after.size / before.size));
+    const [x, y] = viewport.worldToCanvas(held);
+    const [panX, panY] = viewport.getPan();
+    viewport.setPan([panX + after.middle[0] - x, panY + after.middle[1] - y]);
+    viewport.render();
   }
 
   resize() {
@@ -219,6 +279,10 @@ class Page {
     return elements["00080060"]?.Value?.[0] === "CT" ? " HU" : "";
   }
 
+  drawAll() {
+    if (this.shown) for (const port of this.shown.ports) this.draw(port);
+  }
+
   // Many things ask for the texts and lines of a plane to be drawn; it is done once before the browser paints.
   draw(port) {
     port.toDraw ??= requestAnimationFrame(() => {
@@ -244,6 +308,7 @@ class Page {
     Object.assign(root.dataset, { center: words(center), right: words(right), down: words(down) });
     if (this.shown.point) this.drawLines(port, width, height);
     else root.querySelector(".lines").replaceChildren();
+    this.structures.draw(port, this.shown.hasPatient);
     this.drawTexts(port, index, count, length(right));
     this.tellTrouble(port, index);
   }
@@ -324,6 +389,7 @@ class Page {
     this.press("planes", planes);
     this.press("stack", !planes);
     this.root.querySelector("[data-tool=crosshair]").hidden = !planes;
+    this.root.querySelector("[data-tool=scroll]").hidden = display.frames.length < 2;
     const rate = rateOf(elementsOf(this.told, ...display.frames[0]));
     if (rate) this.part("rate").value = rate;
     const reasons = [];
@@ -359,7 +425,8 @@ class Page {
     box.hidden = loaded >= wanted;
     this.root.dataset.loaded = loaded;
     this.root.dataset.total = wanted;
-    if (loaded >= wanted) this.noteDrawn();
+    // The planes are drawn once more when the last slice has come.
+    if (loaded >= wanted && !this.shown.isVolume) this.noteDrawn();
   }
 
   // The state is that of what can be seen: ``showing`` from the first slice on, ``ready`` when all have come.
@@ -369,7 +436,8 @@ class Page {
     if (dataset.state === "loading") {
       dataset.state = "showing";
       this.first?.remove();
-      dataset.firstMs ??= Math.round(performance.now());
+      dataset.drawnMs ??= Math.round(performance.now());
+      dataset.firstMs ??= dataset.drawnMs;
     }
     if (Number(dataset.loaded) >= Number(dataset.total)) {
       dataset.state = "ready";
@@ -453,6 +521,7 @@ class Page {
       full: () => (document.fullscreenElement ? document.exitFullscreen() : this.root.requestFullscreen().catch(() => {})),
       help: () => this.part("help").showModal(),
       solo: () => this.solo(port),
+      structures: () => this.structures.toggle(),
       "window-before": () => this.stepWindow(-1),
       "window-after": () => this.stepWindow(1),
     };
@@ -587,7 +656,7 @@ class Page {
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("dialog, select, input[type=number]")) return;
     const onSlider = event.target.matches("input[type=range]");
-    const onButton = event.target.closest("button, a");
+    const onButton = event.target.closest("button, a, input[type=checkbox]");
     const { shown, active } = this;
     if (!shown || !active?.viewport) return;
     const { index, count } = shown.slice(active);
@@ -623,6 +692,13 @@ class Page {
     viewport.setZoom(viewport.getZoom() * by);
     viewport.render();
   }
+}
+
+// How far two fingers are apart, and what is between them.
+function spanOf(fingers) {
+  if (fingers.size !== 2) return null;
+  const [one, other] = fingers.values();
+  return { size: Math.hypot(one[0] - other[0], one[1] - other[1]), middle: [(one[0] + other[0]) / 2, (one[1] + other[1]) / 2] };
 }
 
 function nameOf(told, display) {

@@ -5,7 +5,7 @@ import { cache, Enums, nameFrame, setVolumesForViewports, volumeLoader } from ".
 const PLANES = { axial: { axis: 2, across: [0, 1] }, coronal: { axis: 1, across: [0, 2] }, sagittal: { axis: 0, across: [1, 2] } };
 const NAMES = { axial: "Axial", coronal: "Coronal", sagittal: "Sagittal" };
 
-const REDRAW_MS = 600;
+const REDRAW_MS = 1200;
 
 let made = 0;
 
@@ -43,7 +43,8 @@ export class Planes {
     for (const port of this.ports) port.viewport = this.engine.getViewport(port.name);
     await setVolumesForViewports(this.engine, [{ volumeId }], this.ports.map(({ name }) => name));
     this.place();
-    for (const { viewport } of this.ports) viewport.render();
+    // A first picture without pixels would only take time.
+    if (this.hasPixels()) for (const { viewport } of this.ports) viewport.render();
   }
 
   // Draws what has come: at once when it is the slice in question or the last one, else now and then.

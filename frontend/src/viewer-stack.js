@@ -30,10 +30,18 @@ export class Stack {
 
   async open() {
     const [port] = this.ports;
-    this.engine.setViewports([{ viewportId: port.name, element: port.screen, type: Enums.ViewportType.STACK, defaultOptions: { background: [0, 0, 0] } }]);
+    this.engine.setViewports([{ viewportId: port.name, element: port.screen, type: Enums.ViewportType.STACK, defaultOptions: { background: [0, 0, 0], aspectRatio: this.aspectRatio() } }]);
     port.viewport = this.engine.getViewport(port.name);
     await this.show(this.index);
     this.fetchAhead();
+  }
+
+  // How wide and high pixels are shown whose size is not known, but their shape is (PS3.3 C.7.6.3.1.7: height, width).
+  aspectRatio() {
+    const elements = elementsOf(this.told, ...this.frame());
+    const [height, width] = (elements["00280034"]?.Value ?? []).map(Number);
+    const isSized = elements["00280030"]?.Value || elements["00181164"]?.Value;
+    return !isSized && height > 0 && width > 0 && height / width >= 0.05 && height / width <= 20 ? [width, height] : [1, 1];
   }
 
   close() {
