@@ -3,6 +3,7 @@ import { cache, Enums, eventTarget, getRenderingCapabilities, imageLoader, init 
 import { createImage, init as initLoader, wadors } from "@cornerstonejs/dicom-image-loader";
 import { addTool, AngleTool, annotation, EllipticalROITool, Enums as ToolEnums, init as initTools, LengthTool, PanTool, RectangleROITool, ToolGroupManager, WindowLevelTool, ZoomTool } from "@cornerstonejs/tools";
 import { addressOf } from "./viewer-early.js";
+import { words } from "./words.js";
 
 export { annotation, cache, Enums, eventTarget, imageLoader, metaData, setVolumesForViewports, utilities, volumeLoader };
 
@@ -119,7 +120,7 @@ function describe(told, image, number, sent) {
 async function loadDrawn(imageId, options) {
   const answer = await fetch(imageId.slice(DRAWN.length));
   if (!answer.ok) {
-    const says = answer.headers.get("Content-Type")?.startsWith("text/plain") ? await answer.text() : "The server could not draw it.";
+    const says = answer.headers.get("Content-Type")?.startsWith("text/plain") ? await answer.text() : words("The server could not draw it.");
     throw new Error(says.trim());
   }
   const bitmap = await createImageBitmap(await answer.blob());

@@ -5,8 +5,20 @@ import { annotation, elementsOf, Enums, eventTarget, hasWebGL, makeTools, setUp 
 import { Planes } from "./viewer-planes.js";
 import { Stack } from "./viewer-stack.js";
 import { Structures } from "./viewer-structures.js";
+import { plural, words } from "./words.js";
 
-const CT = [["Brain", 40, 80], ["Subdural", 75, 215], ["Bone", 500, 2000], ["Lung", -600, 1500], ["Mediastinum", 50, 350], ["Abdomen", 50, 400], ["Liver", 60, 160], ["Vessels", 300, 600]];
+const SLICES = {
+  axial: (count) => plural("%(n)s axial slice", "%(n)s axial slices", count),
+  coronal: (count) => plural("%(n)s coronal slice", "%(n)s coronal slices", count),
+  sagittal: (count) => plural("%(n)s sagittal slice", "%(n)s sagittal slices", count),
+  "oblique axial": (count) => plural("%(n)s oblique axial slice", "%(n)s oblique axial slices", count),
+  "oblique coronal": (count) => plural("%(n)s oblique coronal slice", "%(n)s oblique coronal slices", count),
+  "oblique sagittal": (count) => plural("%(n)s oblique sagittal slice", "%(n)s oblique sagittal slices", count),
+};
+const CT = [
+  ["Brain", 40, 80, words("Brain")], ["Subdural", 75, 215, words("Subdural")], ["Bone", 500, 2000, words("Bone")], ["Lung", -600, 1500, words("Lung")],
+  ["Mediastinum", 50, 350, words("Mediastinum")], ["Abdomen", 50, 400, words("Abdomen")], ["Liver", 60, 160, words("Liver")], ["Vessels", 300, 600, words("Vessels")],
+];
 const FOLLOW_MS = 300;
 const SPEAK_MS = 500;
 // How far a finger or the mouse is dragged for one slice.
@@ -15,7 +27,7 @@ const TOOL_KEYS = { n: "scroll", c: "crosshair", w: "window", p: "pan", z: "zoom
 const ACT_KEYS = { i: "invert", o: "rotate", h: "flip-h", v: "flip-v", 0: "reset", t: "overlay", s: "snapshot", f: "full", "?": "help", " ": "play", 3: "planes", 1: "stack", m: "solo", "[": "window-before", "]": "window-after", d: "structures" };
 
 export async function open(root, told, early) {
-  if (!told.displays.length) throw new Error("the series has no pictures");
+  if (!told.displays.length) throw new Error(words("the series has no pictures"));
   const cpu = !hasWebGL();
   const page = new Page(root, told, setUp(!cpu, early), cpu);
   await page.show(...told.start);
@@ -60,7 +72,7 @@ class Page {
       if (!planes) throw error;
       // A volume that the library refuses is still a stack.
       await this.show(number, start, true);
-      this.tellReason(`The planes could not be made (${error.message}).`);
+      this.tellReason(words("The planes could not be made (%(error)s).", { error: error.message }));
       return;
     }
     if (shown !== this.shown) return;
@@ -87,8 +99,8 @@ class Page {
       port.root = made;
       port.screen = made.querySelector(".viewer-screen");
       port.slider = made.querySelector(".viewer-slider");
-      port.screen.setAttribute("aria-label", `${port.label}: picture`);
-      port.slider.setAttribute("aria-label", `${port.label}: slice`);
+      port.screen.setAttribute("aria-label", words("%(plane)s: picture", { plane: port.label }));
+      port.slider.setAttribute("aria-label", words("%(plane)s: slice", { plane: port.label }));
       ports.append(made);
       this.watch(port);
     }
@@ -268,8 +280,8 @@ class Page {
     this.root.dataset.image = image.id;
     const link = this.part("instance");
     link.href = `/batches/${image.batch}/images/${image.id}`;
-    link.textContent = image.number === null ? `Image ${image.id}` : `Instance ${image.number}`;
-    if (image.frames > 1) link.textContent += `, frame ${number}`;
+    link.textContent = image.number === null ? words("Image %(id)s", { id: image.id }) : words("Instance %(number)s", { number: image.number });
+    if (image.frames > 1) link.textContent += `, ${words("frame %(number)s", { number })}`;
     this.later("fields", FOLLOW_MS, () => this.followFields(image));
     this.later("speak", SPEAK_MS, () => this.speak());
   }
@@ -297,7 +309,7 @@ class Page {
     slider.max = count;
     slider.value = index + 1;
     slider.hidden = count < 2;
-    slider.setAttribute("aria-valuetext", `${index + 1} of ${count}`);
+    slider.setAttribute("aria-valuetext", words("%(number)s of %(all)s", { number: index + 1, all: count }));
     root.dataset.index = index + 1;
     root.dataset.slices = count;
     if (!width || !height) return;
@@ -355,12 +367,12 @@ class Page {
       box.replaceChildren(...told.map((text) => Object.assign(document.createElement("div"), { textContent: text })));
     };
     const first = port === this.shown.ports[0];
-    place("tl", ...(first ? [about.patient, about.patient_id, about.birth_date && `born ${about.birth_date}`] : [port.label]));
+    place("tl", ...(first ? [about.patient, about.patient_id, about.birth_date && words("born %(date)s", { date: about.birth_date })] : [port.label]));
     place("tr", ...(first ? [about.study, about.study_date, [about.series_number, about.series].filter(Boolean).join(" "), this.shown.isVolume ? port.label : ""] : []));
     const [at, number] = this.shown.frame();
     const elements = elementsOf(this.told, at, number);
     const thickness = elements["00180050"]?.Value?.[0];
-    place("bl", count > 1 ? `${index + 1} / ${count}` : "", this.shown.point ? `${"xyz"[port.axis]} ${tidy(this.shown.point[port.axis])} mm` : "", first && thickness ? `thickness ${tidy(thickness)} mm` : "");
+    place("bl", count > 1 ? `${index + 1} / ${count}` : "", this.shown.point ? `${"xyz"[port.axis]} ${tidy(this.shown.point[port.axis])} mm` : "", first && thickness ? words("thickness %(size)s mm", { size: tidy(thickness) }) : "");
     const range = port.viewport.getProperties?.()?.voiRange;
     const isColour = this.shown.image?.()?.color;
     const zoom = port.fit ? Math.round((port.fit / scale) * 100) : 100;
@@ -372,7 +384,7 @@ class Page {
   tellTrouble(port, index) {
     const box = port.root.querySelector(".viewer-trouble");
     const failed = this.shown.failed?.get(index);
-    const text = failed ? `This frame cannot be shown. ${failed}` : "";
+    const text = failed ? `${words("This frame cannot be shown.")} ${failed}` : "";
     box.hidden = !text;
     if (box.textContent !== text) box.textContent = text;
     port.root.classList.toggle("failed", Boolean(text));
@@ -393,10 +405,10 @@ class Page {
     const rate = rateOf(elementsOf(this.told, ...display.frames[0]));
     if (rate) this.part("rate").value = rate;
     const reasons = [];
-    if (display.reason) reasons.push(`Shown one by one, because these images are no volume: ${display.reason}`);
-    else if (display.volume && this.cpu) reasons.push("Shown one by one, because this browser has no WebGL.");
-    if (displays.length > 1 && !display.reason) reasons.push(`This series falls into ${displays.length} parts.`);
-    if (this.told.left_out) reasons.push(`The series has ${this.told.left_out.toLocaleString("en")} more images, which are not shown here.`);
+    if (display.reason) reasons.push(words("Shown one by one, because these images are no volume: %(reason)s", { reason: display.reason }));
+    else if (display.volume && this.cpu) reasons.push(words("Shown one by one, because this browser has no WebGL."));
+    if (displays.length > 1 && !display.reason) reasons.push(words("This series falls into %(number)s parts.", { number: displays.length }));
+    if (this.told.left_out) reasons.push(plural("The series has %(n)s more image, which is not shown here.", "The series has %(n)s more images, which are not shown here.", this.told.left_out));
     this.tellReason(reasons.join(" "));
     // What belongs to the kind of image is said more quietly than what is wrong with a series.
     this.part("reason").classList.toggle("quiet", ["", "colour", "no-geometry", "one-image"].includes(display.code));
@@ -421,7 +433,7 @@ class Page {
     const loaded = this.shown.isVolume ? this.loaded.size : Math.min(this.loaded.size + this.shown.failed.size, wanted);
     const box = this.part("progress");
     box.querySelector("progress").value = wanted ? loaded / wanted : 1;
-    box.querySelector("span").textContent = `${loaded} of ${wanted}`;
+    box.querySelector("span").textContent = words("%(number)s of %(all)s", { number: loaded, all: wanted });
     box.hidden = loaded >= wanted;
     this.root.dataset.loaded = loaded;
     this.root.dataset.total = wanted;
@@ -449,7 +461,7 @@ class Page {
   speak() {
     if (!this.active?.viewport) return;
     const { index, count } = this.shown.slice(this.active);
-    const text = count > 1 ? `${this.active.label} ${index + 1} of ${count}` : this.active.label;
+    const text = count > 1 ? words("%(plane)s %(number)s of %(all)s", { plane: this.active.label, number: index + 1, all: count }) : this.active.label;
     const spoken = this.part("spoken");
     if (spoken.textContent !== text) spoken.textContent = text;
   }
@@ -473,7 +485,7 @@ class Page {
 
   fillWindows() {
     const modality = elementsOf(this.told, ...this.shown.frame())["00080060"]?.Value?.[0];
-    const names = [["stored", "Window as stored"], ["auto", "Automatic"], ["full", "Full range"], ...(modality === "CT" ? CT.map(([name]) => [name, name]) : [])];
+    const names = [["stored", words("Window as stored")], ["auto", words("Automatic")], ["full", words("Full range")], ...(modality === "CT" ? CT.map(([name, , , label]) => [name, label]) : [])];
     const select = this.part("window");
     select.replaceChildren(...names.map(([value, text]) => new Option(text, value)));
     select.disabled = Boolean(this.shown.image?.()?.color);
@@ -649,7 +661,7 @@ class Page {
   noteFailed({ imageId }) {
     if (!this.shown?.isVolume || !this.wanted.has(imageId)) return;
     this.lost = (this.lost ?? new Set()).add(imageId);
-    this.tellReason(`${this.lost.size} of ${this.wanted.size} slices could not be loaded, and are missing in the planes. Slice by slice they are drawn by the server.`);
+    this.tellReason(words("%(lost)s of %(all)s slices could not be loaded, and are missing in the planes. Slice by slice they are drawn by the server.", { lost: this.lost.size, all: this.wanted.size }));
     this.noteLoaded(imageId);
   }
 
@@ -703,9 +715,10 @@ function spanOf(fingers) {
 
 function nameOf(told, display) {
   const count = display.frames.length;
-  const what = display.volume ? `${display.volume.plane} slices` : told.images[display.frames[0][0]].frames > 1 ? "frames" : count === 1 ? "image" : "images";
+  const areFrames = told.images[display.frames[0][0]].frames > 1;
+  const what = display.volume ? SLICES[display.volume.plane](count) : areFrames ? plural("%(n)s frame", "%(n)s frames", count) : plural("%(n)s image", "%(n)s images", count);
   const kind = display.kind ? `, ${display.kind}` : "";
-  return `${count} ${what}${kind}${display.volume ? "" : " (no volume)"}`;
+  return `${what}${kind}${display.volume ? "" : ` (${words("no volume")})`}`;
 }
 
 // Frames a second, as the header says: RecommendedDisplayFrameRate, CineRate, or FrameTime in ms.

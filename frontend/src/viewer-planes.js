@@ -1,9 +1,10 @@
 // Three planes through a volume, along the axes of the patient, with a crosshair that links them.
 import { add, clamp, reach, toIndex, toPoint } from "./viewer-geometry.js";
 import { cache, Enums, nameFrame, setVolumesForViewports, volumeLoader } from "./viewer-library.js";
+import { words } from "./words.js";
 
 const PLANES = { axial: { axis: 2, across: [0, 1] }, coronal: { axis: 1, across: [0, 2] }, sagittal: { axis: 0, across: [1, 2] } };
-const NAMES = { axial: "Axial", coronal: "Coronal", sagittal: "Sagittal" };
+const NAMES = { axial: words("Axial"), coronal: words("Coronal"), sagittal: words("Sagittal") };
 
 const REDRAW_MS = 1200;
 

@@ -1,6 +1,7 @@
 // Frames one after the other, as they were taken. A frame that cannot be decoded here is drawn by the server.
 import { clamp } from "./viewer-geometry.js";
 import { elementsOf, Enums, imageLoader, nameFrame } from "./viewer-library.js";
+import { words } from "./words.js";
 
 const AHEAD_BYTES = 256 * 2 ** 20;
 const AT_ONCE = 3;
@@ -16,7 +17,7 @@ export class Stack {
     this.changed = changed;
     this.options = { useRGBA: cpu, priority: 5, requestType: Enums.RequestType.Interaction };
     this.imageIds = display.frames.map((frame) => nameFrame(told, frame));
-    this.ports = [{ name: "stack", label: "Slice" }];
+    this.ports = [{ name: "stack", label: words("Slice") }];
     this.index = start;
     this.wanted = start;
     this.failed = new Map();
@@ -83,7 +84,7 @@ export class Stack {
         this.replaced.add(index);
         return true;
       } catch (error) {
-        this.failed.set(index, error?.error?.message ?? error?.message ?? "The frame could not be loaded.");
+        this.failed.set(index, error?.error?.message ?? error?.message ?? words("The frame could not be loaded."));
         return false;
       }
     }

@@ -1,14 +1,15 @@
 // RT structures over the picture: closed contours where their plane is seen, and as cuts where another plane goes through them.
 import { add, cross, dot, length, minus } from "./viewer-geometry.js";
+import { plural, words } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const TEXTS = {
-  none: "No structures",
-  loading: "The structures are being fetched …",
-  failed: "The structures could not be fetched.",
-  elsewhere: "in another frame of reference",
-  empty: "nothing is drawn of it",
-  leftOut: (count) => `${count.toLocaleString("en")} contours are left out, because there are too many or they cannot be read.`,
+  none: words("No structures"),
+  loading: words("The structures are being fetched …"),
+  failed: words("The structures could not be fetched."),
+  elsewhere: words("in another frame of reference"),
+  empty: words("nothing is drawn of it"),
+  leftOut: (count) => plural("%(n)s contour is left out, because there are too many or it cannot be read.", "%(n)s contours are left out, because there are too many or they cannot be read.", count),
 };
 // Contours whose planes are as close as this are one layer; in mm.
 const SAME_LAYER = 0.05;

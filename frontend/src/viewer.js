@@ -1,12 +1,13 @@
 // The viewer of an image page. What there is to show is asked for, and shown as the server draws it, while the library, which is large, is still on its way.
 import { fetchFrames, showPicture } from "./viewer-early.js";
+import { words } from "./words.js";
 
 const root = document.querySelector("[data-viewer]");
 
 // As the page announces it in its head, so that it has already been asked for.
 async function ask(address) {
   const answer = await fetch(address);
-  if (!answer.ok) throw new Error("The server did not say what there is to show.");
+  if (!answer.ok) throw new Error(words("The server did not say what there is to show."));
   return answer.json();
 }
 
@@ -40,7 +41,7 @@ if (root) {
     const note = document.createElement("p");
     note.className = "card-body m-0 text-secondary";
     note.setAttribute("role", "alert");
-    note.textContent = `The viewer could not start (${error.message}); this is the picture that the server draws.`;
+    note.textContent = words("The viewer could not start (%(error)s); this is the picture that the server draws.", { error: error.message });
     root.after(note);
   });
 }
