@@ -111,6 +111,7 @@ def test_the_dashboard_refreshes_without_a_jump(page: Page, address: str, sessio
     assert 0 <= page.evaluate("scrollY") - before < 100
 
 
+@pytest.mark.usefixtures("failing_requests")
 def test_a_session_that_ended_elsewhere_leads_to_the_lockdown_page(page: Page, address: str, session: Browser) -> None:
     page.goto(address)
     session.get("/").forms[0].submit()
@@ -192,6 +193,7 @@ class TestTheImage:
         expect(page.locator("[data-viewer]")).to_have_attribute("data-state", "ready", timeout=60_000)
         assert page.evaluate("document.querySelector('.picture img').naturalWidth") == 16
 
+    @pytest.mark.usefixtures("failing_requests")
     def test_a_picture_that_cannot_be_drawn_says_why(self, page: Page, address: str, session: Browser, imported: int) -> None:
         for pack in session.settings.var.rglob("*.pack"):
             pack.unlink()
