@@ -148,7 +148,7 @@ def test_a_folder_and_an_archive_that_are_dropped_are_imported(page: Page, runni
 
 def test_a_file_that_failed_is_mended_and_tried_again_from_its_reason(page: Page, running: Running, tmp_path: Path) -> None:
     folder = tmp_path / "cut off"
-    whole, other, *_ = dicom_files.write_series(folder, images=4, seed="cut off")
+    whole, *_ = dicom_files.write_series(folder, images=4, seed="cut off")
     content = whole.read_bytes()
     whole.write_bytes(content[: len(content) * 9 // 10])
     (folder / "notes.txt").write_text("no image")
