@@ -48,11 +48,13 @@ def press(page: Page, key: str) -> None:
 
 def press_until(page: Page, key: str, where: Locator) -> None:
     """Press a key again and again until an element has the focus."""
+    passed = []
     for _ in range(80):
         press(page, key)
         if where.evaluate("one => one === document.activeElement"):
             return
-    raise AssertionError(f"{key} does not lead to {where}")
+        passed.append(page.evaluate("document.activeElement.outerHTML.slice(0, 60)"))
+    raise AssertionError(f"{key} does not lead there, but to {passed}")
 
 
 def test_one_gets_with_the_keyboard_alone_from_the_list_to_an_image_its_viewer_and_its_header(page: Page, address: str, session: Browser, imported: int) -> None:
@@ -82,14 +84,16 @@ def test_one_gets_with_the_keyboard_alone_from_the_list_to_an_image_its_viewer_a
     expect(page).to_have_url(re.compile(f"/batches/{batch_id}/images/"))
     viewer = page.locator("[data-viewer]")
     expect(viewer).to_have_attribute("data-state", "ready", timeout=60_000)
-    press_until(page, "Tab", viewer.locator(".viewer-screen").first)
+    slider = viewer.locator(".viewer-slider:visible").first
+    press_until(page, "Tab", slider)
     shown = viewer.get_attribute("data-image") or ""
-    press(page, "ArrowUp")
+    press(page, "ArrowLeft")
     expect(viewer).not_to_have_attribute("data-image", shown)
-    now = viewer.get_attribute("data-image") or ""
     # The table follows the slice, and what has the focus keeps it.
-    expect(page.locator("#fields-card")).to_have_attribute("data-image", now)
-    expect(viewer.locator(".viewer-screen").first).to_be_focused()
+    expect(page.locator("#fields-card")).to_have_attribute("data-image", viewer.get_attribute("data-image") or "")
+    press(page, "i")
+    expect(page.get_by_role("button", name="Invert", exact=True)).to_have_attribute("aria-pressed", "true")
+    expect(slider).to_be_focused()
     filter_box = page.get_by_label("Filter the fields")
     press_until(page, "Tab", filter_box)
     page.keyboard.type("patientid")
