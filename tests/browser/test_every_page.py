@@ -18,7 +18,7 @@ from dicomweb.imports import Importer, announce_upload, begin_upload
 from dicomweb.models import Cleanup, Outcome, Sample, Worker
 from dicomweb.views import TEMPLATES
 from tests import dicom_files
-from tests.browser.test_pages import violations_of_looks
+from tests.browser.test_pages import violations, violations_of_looks
 from tests.functional import pages
 from tests.functional.api_data import import_folder, run_jobs, write_samples
 from tests.functional.pages import Browser
@@ -37,7 +37,7 @@ FULL = (
     "/search/varies?q=Modality:MR *", "/search/varies?q=PatientID:x", "/search/diff", "/search/diff?one=1&other=2 *", "/search/language",
     "/console", "/console?line=Modality:MR *", "/console?line=help", "/console?line=facet+Modality",
     "/settings *", "/settings/queue?status=failed *", "/settings/cleanup *", "/settings/clean?days=0", "/settings/access *", "/settings/appearance *",
-    "/settings/values *", "/statistics *", "/tokens/1/revoke", "/upload *", "/upload?batch=1", "/upload/{upload}", "/upload/{ended}", "/api",
+    "/settings/values *", "/statistics *", "/tokens/1/revoke", "/upload *", "/upload?batch=1", "/upload/{upload}", "/upload/{ended}",
 )  # fmt: skip
 EMPTY = (
     "/", "/patients", "/studies", "/series", "/search", "/search?q=Modality:CT", "/search/varies?q=Modality:CT", "/search/diff", "/console?line=Modality:CT",
@@ -123,7 +123,8 @@ def settle(page: Page) -> None:
     expect(page.locator(".counting")).to_have_count(0, timeout=PATIENCE)
     for viewer in page.locator("[data-viewer]").all():
         expect(viewer).to_have_attribute("data-state", "ready", timeout=PATIENCE)
-    page.wait_for_load_state("networkidle")
+    # Parts that are fetched as soon as the page is there, and after them the parts within these.
+    expect(page.locator(".htmx-request")).to_have_count(0, timeout=PATIENCE)
 
 
 def send(page: Page, path: str, fields: dict[str, str]) -> None:
@@ -152,6 +153,10 @@ def test_everybody_can_use_every_page_in_light_and_dark(page: Page, address: str
         page.goto(f"{address}{path}")
         settle(page)
         found[path] = violations_of_looks(page, narrow=entry.endswith(" *"))
+    page.goto(f"{address}/api")
+    expect(page.locator(".opblock").first).to_be_visible(timeout=PATIENCE)
+    # Swagger UI, which has one theme and its own order of headings.
+    found["/api"] = [problem for problem in violations(page) if not problem.startswith("heading-order")]
     page.goto(address)
     for path, fields in ANSWERS:
         send(page, path, fields)
