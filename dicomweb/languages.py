@@ -9,7 +9,7 @@ DICOMweb, the command line, logs, what is kept in the database) speaks English.
 from __future__ import annotations
 
 import gettext as messages
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -17,6 +17,7 @@ from io import BytesIO
 from pathlib import Path
 
 from babel import Locale, negotiate_locale
+from babel.messages import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import get_decimal_symbol, get_group_symbol
@@ -100,13 +101,41 @@ def _symbols(language: str) -> tuple[str, str]:
     return get_decimal_symbol(language), get_group_symbol(language)
 
 
+def script_texts(language: str) -> dict[str, str | dict[str, str]]:
+    """Give the texts of the scripts in a language, by the English one; of a text with a number its forms by CLDR's names."""
+    if language == ENGLISH:
+        return {}
+    forms = _forms(language)
+    found: dict[str, str | dict[str, str]] = {}
+    for message in _catalogue(language):
+        if not any(file.startswith("frontend/") for file, _ in message.locations):
+            continue
+        if isinstance(message.id, str):
+            found[message.id] = str(message.string)
+        else:
+            found[message.id[0]] = {name: message.string[at] for name, at in forms.items()}
+    return found
+
+
+def _forms(language: str) -> dict[str, int]:
+    """Tell which form of a catalogue the plural categories of CLDR are, by trying numbers."""
+    category, translations = Locale.parse(language).plural_form, _translations(language)
+    examples = {category(number): number for number in range(200, -1, -1)}
+    index: Callable[[int], int] = getattr(translations, "plural", lambda number: int(number != 1))
+    return {name: index(number) for name, number in sorted(examples.items())}
+
+
+@cache
+def _catalogue(language: str) -> Catalog:
+    with catalogue(language).open("rb") as file:
+        return read_po(file, locale=language, domain=DOMAIN)
+
+
 @cache
 def _translations(language: str) -> messages.NullTranslations:
     if language == ENGLISH:
         return messages.NullTranslations()
-    with catalogue(language).open("rb") as file:
-        texts = read_po(file, locale=language, domain=DOMAIN)
     compiled = BytesIO()
-    write_mo(compiled, texts)
+    write_mo(compiled, _catalogue(language))
     compiled.seek(0)
     return messages.GNUTranslations(compiled)

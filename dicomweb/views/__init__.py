@@ -11,14 +11,17 @@ import logging
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
 from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.tweens import INGRESS
 
 from dicomweb.assets import AssetsMissing, asset_url
-from dicomweb.languages import counted, gettext, ngettext, spoken
+from dicomweb.languages import counted, gettext, ngettext, script_texts, spoken
 from dicomweb.models import BATCH_STATUS, IMAGE_STATUS, OUTCOME_KIND
 from dicomweb.views import formats
 from dicomweb.views.looks import look_of
@@ -64,6 +67,7 @@ def add_globals(event: Any) -> None:
     event["asset_url"] = _asset_url
     event["look"] = look_of(request)
     event["language"] = spoken()
+    event["script_texts"] = _script_texts(spoken())
     event["lockdown"] = settings["lockdown.mode"]
     event["here"] = request.environ["PATH_INFO"]
     event["now"] = datetime.now(UTC)
@@ -87,6 +91,11 @@ class TextsOfTemplates:
     def ngettext(one: str, many: str, number: int) -> str:
         """Say the text for a number in the language of the page."""
         return ngettext(one, many, number)
+
+
+@cache
+def _script_texts(language: str) -> Markup:
+    return htmlsafe_json_dumps(script_texts(language), ensure_ascii=False)
 
 
 def _asset_url(name: str) -> str:

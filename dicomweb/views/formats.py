@@ -9,12 +9,19 @@ from datetime import datetime, timedelta
 
 from markupsafe import Markup, escape
 
-from dicomweb.languages import counted, gettext, grouped, with_point
+from dicomweb.languages import N_, counted, gettext, grouped, with_point
 from dicomweb.models import Series, escape_path
 
 FILTERS = (
     "age", "browser_name", "clock", "count", "dicom_date", "duration", "instant", "last_name", "marked", "of_level", "path", "percent", "rate", "series_name", "size",
     "translated",
+)  # fmt: skip
+
+# Names of the database that pages show, through the filter ``translated``.
+_NAMES = (
+    N_("NEW"), N_("PROCESSING"), N_("DONE"), N_("DELETING"), N_("folder"), N_("upload"), N_("queued"), N_("running"), N_("done"), N_("failed"),
+    N_("image"), N_("series"), N_("study"), N_("scan batch"), N_("import chunk"), N_("unpack archive"), N_("delete batch"), N_("clean source"),
+    N_("discard bytes"),
 )  # fmt: skip
 
 _BETWEEN_BACKTICKS = re.compile(r"`([^`]+)`")

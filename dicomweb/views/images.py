@@ -53,7 +53,7 @@ def show_image(context: ImageResource, request: Any) -> Any:
     has_pixels = _has_pixels(header)
     if has_pixels:
         request.response.headers["Content-Security-Policy"] = VIEWER_POLICY
-    described = {} if has_pixels or image.status != "DONE" else describe(header)
+    described = {} if has_pixels or image.status != "DONE" else describe(request, image, header)
     if described.get("kind") == "document":
         request.response.headers["Content-Security-Policy"] = DOCUMENT_PAGE_POLICY
     earlier = sa.select(sa.func.max(Image.id)).where(Image.batch_id == image.batch_id, Image.id < image.id)

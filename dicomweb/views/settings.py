@@ -127,7 +127,7 @@ def versions(dbsession: Any) -> list[tuple[str, str]]:
     server = sa.text("SHOW server_version" if dialect.name == "postgresql" else "SELECT sqlite_version()")
     return [
         ("DICOM Database", metadata.version("dicomweb")),
-        (gettext("Schema of the database"), dbsession.scalar(sa.text(gettext("SELECT version_num FROM alembic_version"))) or "unknown"),
+        (gettext("Schema of the database"), dbsession.scalar(sa.text("SELECT version_num FROM alembic_version")) or "unknown"),
         (DATABASES.get(dialect.name, dialect.name), dbsession.scalar(server)),
         ("Python", platform.python_version()),
         *((name, metadata.version(name)) for name in ("pydicom", "pyramid", "SQLAlchemy", "kombu")),

@@ -1,6 +1,7 @@
 import htmx from "htmx.org";
 
 import { watchRows } from "./rows.js";
+import { plural } from "./words.js";
 
 // A fragment that could not be fetched leaves the page as it is; the next one comes by itself.
 htmx.config.noSwap.push("4xx", "5xx");
@@ -78,7 +79,7 @@ function watchFilter(input) {
       let shown = 0;
       for (const table of tables) for (const body of table.tBodies) shown += filterRows(body, wanted);
       if (empty) empty.hidden = shown > 0;
-      count.textContent = wanted ? `${shown} fields contain this` : "";
+      count.textContent = wanted ? plural("%(n)s field contains this", "%(n)s fields contain this", shown) : "";
     }, 80);
   });
 }
