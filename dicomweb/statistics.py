@@ -69,29 +69,29 @@ def take_sample(dbsession: Session, *, free: int, now: datetime) -> bool:
 
 def _thin_out(dbsession: Session, *, now: datetime) -> None:
     change(dbsession, sa.delete(Sample).where(Sample.at < now - EACH_DAY))
-    for older, younger, step in ((EACH_HOUR, EACH_MINUTE, "hour"), (EACH_DAY, EACH_HOUR, "day")):
+    for older, younger, hours in ((EACH_HOUR, EACH_MINUTE, 1), (EACH_DAY, EACH_HOUR, 24)):
         aged = sa.select(Sample.at).where(Sample.at >= now - older, Sample.at < now - younger).order_by(Sample.at)
         moments = list(dbsession.scalars(aged))
         # The first of each step stays, whenever that was: a machine may never be on at midnight.
-        kept = set(_first_of_each(moments, step))
+        kept = set(_first_of_each(moments, hours))
         odd = [at for at in moments if at not in kept]
         if odd:
             change(dbsession, sa.delete(Sample).where(Sample.at.in_(odd[:500])))
 
 
-def _first_of_each(moments: Sequence[datetime], step: str) -> list[datetime]:
+def _first_of_each(moments: Sequence[datetime], hours: int) -> list[datetime]:
     firsts: dict[datetime, datetime] = {}
     for at in moments:
-        firsts.setdefault(at.replace(minute=0) if step == "hour" else at.replace(minute=0, hour=0), at)
+        firsts.setdefault(at.replace(minute=0, hour=at.hour - at.hour % hours), at)
     return list(firsts.values())
 
 
-def samples_since(dbsession: Session, since: datetime, *, hours_only: bool = False) -> list[Sample]:
-    """Give the samples since a moment, the oldest first; hours_only: the first of each hour, and the newest."""
+def samples_since(dbsession: Session, since: datetime, *, hours: int | None = None) -> list[Sample]:
+    """Give the samples since a moment, the oldest first; hours: only the first of each so many hours of a day, and the newest."""
     rows = list(dbsession.scalars(sa.select(Sample).where(Sample.at >= since).order_by(Sample.at)))
-    if not hours_only:
+    if hours is None:
         return rows
-    wanted = {*_first_of_each([row.at for row in rows], "hour"), *(row.at for row in rows[-1:])}
+    wanted = {*_first_of_each([row.at for row in rows], hours), *(row.at for row in rows[-1:])}
     return [row for row in rows if row.at in wanted]
 
 

@@ -132,7 +132,9 @@ def ask_clean(dbsession: Session, batch: Batch, settings: Settings, *, now: date
     if (reason := why_not(settings, batch)) is not None:
         raise CannotClean(reason)
     before = dbsession.get(Cleanup, batch.id)
-    if before is not None and before.status == "asked":
+    pending = (Job.batch_id == batch.id, Job.kind == "clean_source", Job.status.in_(("queued", "running")))
+    # A job that has failed for good waits for a person, who may as well ask here.
+    if before is not None and before.status == "asked" and dbsession.scalar(sa.select(sa.exists().where(*pending))):
         raise CannotClean(gettext("A worker is about to remove the folder already."))
     if before is not None:
         change(dbsession, sa.delete(Cleanup).where(Cleanup.batch_id == batch.id))

@@ -129,6 +129,9 @@ class OpenUpload:
             said = orjson.loads((self.folder / "about.json").read_bytes())
         except FileNotFoundError:
             raise UploadGone(gettext("There is no such upload.")) from None
+        except orjson.JSONDecodeError:
+            # A power cut left it empty: what nobody can be told of is removed after its time.
+            raise UploadGone(gettext("This upload was damaged when the machine stopped.")) from None
         begun_at = datetime.fromisoformat(said["begun_at"])
         return About(said["name"], said["batch_id"], said["sender"], said["address"], begun_at)
 
@@ -346,7 +349,8 @@ def begin_upload(
     key = secrets.token_hex(16)
     folder = incoming_folder(settings) / f"{PREFIX}{key}"
     about = {
-        "name": name.strip()[:200] or suggested_name(now),
+        # JSON may name half a character, which nothing can write.
+        "name": name.encode("utf-8", "replace").decode().strip()[:200] or suggested_name(now),
         "batch_id": batch_id,
         "sender": sender,
         "address": address,

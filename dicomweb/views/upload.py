@@ -289,7 +289,9 @@ def show_upload(context: UploadResource, request: Any) -> Any:
     if context.upload is not None:
         try:
             return render_to_response("upload.jinja2", _unfinished(request, context.upload), request=request)
-        except UploadGone:
+        except UploadGone as gone:
+            if imports.announced(_importer(request), context.key) is None:
+                raise HTTPGone(str(gone)) from None
             return see_other(request, f"/upload/{context.key}")
     return render_to_response("upload_result.jinja2", {**upload_status(context, request), "message": message(request)}, request=request)
 

@@ -228,6 +228,7 @@ def test_pictures_look_as_their_headers_say(page: Page, address: str, session: B
         assert np.ptp(colours, axis=2).max() > 60
 
 
+@pytest.mark.usefixtures("failing_requests")
 def test_a_frame_that_no_browser_can_decode_is_drawn_by_the_server_or_says_why(page: Page, address: str, session: Browser, importer: Importer) -> None:
     good = dicom_files.image_bytes("good")
     broken = dicom_files.image_bytes("broken", PixelData=bytes(100))

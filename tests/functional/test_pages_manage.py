@@ -382,7 +382,7 @@ def test_samples_are_taken_once_a_minute_and_thinned_out(engine: sa.Engine) -> N
             "2026-03-31T06:01", "2026-03-31T07:00", "2026-03-31T08:00", "2026-03-31T12:00",
         ]  # fmt: skip
         assert left[-1].free == 7
-        assert [row.at for row in statistics.samples_since(dbsession, now - timedelta(days=1), hours_only=True)] == [row.at for row in left[3:]]
+        assert [row.at for row in statistics.samples_since(dbsession, now - timedelta(days=1), hours=1)] == [row.at for row in left[3:]]
 
 
 def test_days_are_counted_in_utc_and_those_without_anything_too(engine: sa.Engine) -> None:

@@ -304,6 +304,9 @@ class TestTheProtocol:
         assert tus.patch(file, 2, b"345").status_int == 507
         assert tus.ask("HEAD", file).headers["Upload-Offset"] == "2"
 
+    def test_a_name_of_half_characters_is_taken(self, tus: Tus) -> None:
+        assert tus.browser.post("/upload", '{"name": "kn\\ud800ee"}', headers=tus.headers).status_int == 201
+
     @pytest.mark.parametrize("name", ["000009-4", "x", "about.json", "files.log", "000001-99", "%2e%2e%2fx"])
     def test_a_file_that_is_not_there_is_404(self, tus: Tus, name: str) -> None:
         address = tus.begin()
@@ -515,6 +518,14 @@ class TestThePage:
         assert "100,000" in page.text
         assert page.forms[1]["name"].value.startswith("Upload 20")
         assert browser.get("/").html.find("a", href="/upload").text == "Upload Datasets"
+
+    def test_an_upload_that_a_power_cut_damaged_does_not_hide_the_others(self, browser: Browser, tus: Tus) -> None:
+        kept, damaged = tus.begin(name="kept"), tus.begin(name="damaged")
+        (browser.settings.var / "incoming" / damaged.replace("/upload/", "upload-") / "about.json").write_bytes(b"")
+        page = browser.get("/upload").text
+        assert kept in page
+        assert damaged not in page
+        assert browser.get(damaged, expect_errors=True).status_int == 410
 
     def test_a_batch_has_the_button_too(self, browser: Browser, imported: int) -> None:
         assert browser.get(f"/batches/{imported}").html.find("a", href=f"/upload?batch={imported}")

@@ -25,6 +25,7 @@ from tests.importing import (
     changed,
     check_consistency,
     children,
+    drain,
     drain_everything,
     images_of,
     import_folder,
@@ -218,6 +219,19 @@ def test_what_was_left_out_and_changed_since_or_cannot_be_read_stays(
     row = clean(engine, settings, batch)
     assert (row.status, row.files, row.kept) == ("kept", 0, 2)
     assert len(left_in(folder)) == 2
+
+
+@on_sqlite
+def test_a_clean_up_whose_job_has_failed_can_be_asked_for_again(engine: sa.Engine, settings: Settings, folder: Path) -> None:
+    write_series(folder, 1, seed=1)
+    batch = import_folder(engine, settings, folder)
+    ask(engine, settings, batch)
+    assert "about to remove" in refusal(engine, settings, batch)
+    with work(engine) as dbsession:
+        dbsession.execute(sa.update(Job).where(Job.kind == "clean_source").values(status="failed"))
+    ask(engine, settings, batch)
+    assert drain(importer_of(engine, settings)) == 1
+    assert cleaned(engine, batch).status == "done"
 
 
 @on_sqlite
