@@ -88,7 +88,7 @@ class Full:
         """Wait for the batches, and give their ids by name."""
         until = time.monotonic() + 600
         while True:
-            found = self.api.get(f"{self.base}/api/batches", params={"page_size": 200}).json()["items"]
+            found = self.api.get(f"{self.base}/api/batches", params={"page_size": 200}).json()["results"]
             if len([batch for batch in found if batch["status"] == "DONE"]) >= count:
                 return {batch["name"]: batch["id"] for batch in found}
             if time.monotonic() > until:
