@@ -42,7 +42,7 @@ def extracted() -> Catalog:
         )
         for name, _line, text, comments, context in texts:
             if text and not name.startswith("static/"):
-                found.add(text, None, [(f"{folder}/{name}", None)], auto_comments=comments, context=context)
+                found.add(text, None, [(f"{folder}/{name}", 0)], auto_comments=comments, context=context)
     return found
 
 

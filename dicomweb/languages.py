@@ -113,7 +113,8 @@ def script_texts(language: str) -> dict[str, str | dict[str, str]]:
         if isinstance(message.id, str):
             found[message.id] = str(message.string)
         else:
-            found[message.id[0]] = {name: message.string[at] for name, at in forms.items()}
+            said = tuple(message.string or ())
+            found[message.id[0]] = {name: said[at] for name, at in forms.items()}
     return found
 
 
