@@ -125,7 +125,7 @@ class TestACatalogue:
             assert all(texts), message.id
             assert len(texts) == (1 if len(ids) == 1 else catalogue.num_plurals), message.id
             for text in texts:
-                assert set(_VALUES.findall(text)) == set(_VALUES.findall(ids[-1])), message.id
+                assert set(_VALUES.findall(text)) in [set(_VALUES.findall(one)) for one in ids], message.id
                 assert sorted(_MARKUP.findall(text)) == sorted(_MARKUP.findall(ids[-1])), message.id
                 # A text stands in attributes too, and is not escaped.
                 assert '"' not in _MARKUP.sub("", text) or '"' in ids[-1], message.id
