@@ -70,6 +70,11 @@ def gettext(text: str, **values: object) -> str:
     return said % values if values else said
 
 
+def pgettext(context: str, text: str) -> str:
+    """Say an English text that means several things; the context tells which."""
+    return _translations(spoken()).pgettext(context, text)
+
+
 def ngettext(one: str, many: str, number: int, **values: object) -> str:
     """Say the one of two English texts that fits a number, in the language that is spoken, with its values in it."""
     said = _translations(spoken()).ngettext(one, many, number)

@@ -63,7 +63,7 @@ def _parts(path: Path) -> tuple[str, list[str]]:
         elif kind == "name" and value in ("trans", "endtrans") and before[-1:] == ["{%"]:
             within = value == "trans"
         elif kind == "string" and _SENTENCE.match(text := value[1:-1]) and not _NO_SENTENCE.search(text):
-            counts = "counted" in before[-6:]
+            counts = "counted" in before[-6:] or "pgettext" in before[-4:]
             compared = before[-1:] in (["=="], ["!="], ["import"], ["extends"], ["include"])
             if not compared and text not in TYPED and before[-2:] != ["_", "("] and not counts:
                 literals.append(text)
