@@ -196,7 +196,7 @@ def photograph(browser: Browser, base: str, cookies: list[dict[str, object]], sh
                 page.screenshot(path=path, full_page=single)
                 pictures.append(path)
             if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
-                print(f"{shot.name} is wider than {width} pixels")
+                sys.stderr.write(f"{shot.name} is wider than {width} pixels\n")
             context.close()
         if not single:
             join(pictures, out / f"{shot.name}{'-empty' if shot.state == 'empty' else ''}.png")

@@ -317,7 +317,7 @@ class Page {
     const right = minus(viewport.canvasToWorld([width / 2 + 1, height / 2]), center);
     const down = minus(viewport.canvasToWorld([width / 2, height / 2 + 1]), center);
     this.drawLetters(root, right, down);
-    Object.assign(root.dataset, { center: numbers(center), right: numbers(right), down: numbers(down) });
+    Object.assign(root.dataset, { center: spaced(center), right: spaced(right), down: spaced(down) });
     if (this.shown.point) this.drawLines(port, width, height);
     else root.querySelector(".lines").replaceChildren();
     this.structures.draw(port, this.shown.hasPatient);
@@ -733,7 +733,7 @@ function tidy(number) {
   return String(Object.is(rounded, -0) ? 0 : rounded).replace("-", "−");
 }
 
-function numbers(point) {
+function spaced(point) {
   return point.map((part) => part.toFixed(4)).join(" ");
 }
 
