@@ -25,7 +25,7 @@ _METHODS = [
 _OPTIONS = {"dicomweb/templates/**.jinja2": {"trimmed": "true", "trim_blocks": "true", "lstrip_blocks": "true", "newstyle_gettext": "true", "silent": "false"}}
 # Of each folder the functions that are called with texts, and which of their arguments are one text with a number.
 _FOLDERS = {
-    "dicomweb": {"_": None, "gettext": None, "N_": None, "ngettext": (1, 2), "counted": (1, 2)},
+    "dicomweb": {"_": None, "gettext": None, "N_": None, "ngettext": (1, 2), "counted": (1, 2), "pgettext": ((1, "c"), 2)},
     "frontend/src": {"words": None, "plural": (1, 2)},
 }
 
@@ -42,7 +42,7 @@ def extracted() -> Catalog:
         )
         for name, _line, text, comments, context in texts:
             if text and not name.startswith("static/"):
-                found.add(text, None, [(f"{folder}/{name}", None)], auto_comments=comments, context=context)
+                found.add(text, None, [(f"{folder}/{name}", 0)], auto_comments=comments, context=context)
     return found
 
 

@@ -70,6 +70,11 @@ def gettext(text: str, **values: object) -> str:
     return said % values if values else said
 
 
+def pgettext(context: str, text: str) -> str:
+    """Say an English text that means several things; the context tells which."""
+    return _translations(spoken()).pgettext(context, text)
+
+
 def ngettext(one: str, many: str, number: int, **values: object) -> str:
     """Say the one of two English texts that fits a number, in the language that is spoken, with its values in it."""
     said = _translations(spoken()).ngettext(one, many, number)
@@ -113,7 +118,8 @@ def script_texts(language: str) -> dict[str, str | dict[str, str]]:
         if isinstance(message.id, str):
             found[message.id] = str(message.string)
         else:
-            found[message.id[0]] = {name: message.string[at] for name, at in forms.items()}
+            said = tuple(message.string or ())
+            found[message.id[0]] = {name: said[at] for name, at in forms.items()}
     return found
 
 

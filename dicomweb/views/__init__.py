@@ -21,7 +21,7 @@ from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.tweens import INGRESS
 
 from dicomweb.assets import AssetsMissing, asset_url
-from dicomweb.languages import counted, gettext, ngettext, script_texts, spoken
+from dicomweb.languages import counted, gettext, ngettext, pgettext, script_texts, spoken
 from dicomweb.models import BATCH_STATUS, IMAGE_STATUS, OUTCOME_KIND
 from dicomweb.views import formats
 from dicomweb.views.looks import look_of
@@ -115,7 +115,7 @@ def includeme(config: Any) -> None:
             "jinja2.trim_blocks": True,
             "jinja2.lstrip_blocks": True,
             "jinja2.filters": {name: getattr(formats, name) for name in formats.FILTERS},
-            "jinja2.globals": {"counted": counted},
+            "jinja2.globals": {"counted": counted, "pgettext": pgettext},
             "jinja2.i18n.gettext": TextsOfTemplates,
             "jinja2.newstyle": True,
         }

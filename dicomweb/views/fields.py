@@ -11,7 +11,7 @@ from pydicom.datadict import dictionary_description, dictionary_has_tag, keyword
 
 from dicomweb import query
 from dicomweb.headers.dictionary import path_of
-from dicomweb.languages import gettext
+from dicomweb.languages import counted, gettext
 
 # What a browser draws without a pause; what is left out is found with the filter, which looks at everything.
 MOST_ROWS = 4000
@@ -163,7 +163,7 @@ def _row(tag: str, element: dict[str, Any], creator: str | None, above: str) -> 
         return row
     if "BulkDataURI" in element or "InlineBinary" in element:
         inline = str(element.get("InlineBinary", ""))
-        row.text = f"binary, {len(inline) * 3 // 4 - inline[-2:].count('='):,} bytes" if inline else "binary"
+        row.text = counted("binary, %(n)s byte", "binary, %(n)s bytes", len(inline) * 3 // 4 - inline[-2:].count("=")) if inline else gettext("binary")
         row.length = len(row.text)
         return row
     text = value_text(element)

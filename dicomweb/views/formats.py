@@ -21,7 +21,7 @@ FILTERS = (
 _NAMES = (
     N_("NEW"), N_("PROCESSING"), N_("DONE"), N_("DELETING"), N_("folder"), N_("upload"), N_("queued"), N_("running"), N_("done"), N_("failed"),
     N_("image"), N_("series"), N_("study"), N_("scan batch"), N_("import chunk"), N_("unpack archive"), N_("delete batch"), N_("clean source"),
-    N_("discard bytes"),
+    N_("discard bytes"), N_("Watched."),
 )  # fmt: skip
 
 _BETWEEN_BACKTICKS = re.compile(r"`([^`]+)`")

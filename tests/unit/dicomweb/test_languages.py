@@ -7,9 +7,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from babel.messages import Catalog
+from babel.messages.pofile import read_po
 from jinja2 import Environment
 
-TEMPLATES = sorted((Path(__file__).parents[3] / "dicomweb" / "templates").glob("*.jinja2"))
+from dicomweb import languages
+from dicomweb.catalogues import extracted
+from dicomweb.views import formats
+
+PROJECT = Path(__file__).parents[3]
+TEMPLATES = sorted((PROJECT / "dicomweb" / "templates").glob("*.jinja2"))
 # Names, abbreviations of the Standard, units, and what is typed: the same in every language.
 SAME_EVERYWHERE = {"DICOM", "Database", "ID", "UID", "VR", "API", "ms", "B", "kB", "OHIF", "URL"}
 # What is typed, and keys by the names that aria-keyshortcuts has for them.
@@ -56,7 +63,7 @@ def _parts(path: Path) -> tuple[str, list[str]]:
         elif kind == "name" and value in ("trans", "endtrans") and before[-1:] == ["{%"]:
             within = value == "trans"
         elif kind == "string" and _SENTENCE.match(text := value[1:-1]) and not _NO_SENTENCE.search(text):
-            counts = "counted" in before[-6:]
+            counts = "counted" in before[-6:] or "pgettext" in before[-4:]
             compared = before[-1:] in (["=="], ["!="], ["import"], ["extends"], ["include"])
             if not compared and text not in TYPED and before[-2:] != ["_", "("] and not counts:
                 literals.append(text)
@@ -72,3 +79,78 @@ def test_every_text_of_a_template_goes_through_gettext(path: Path) -> None:
     bare.feed(html)
 
     assert bare.found + literals == []
+
+
+# What scripts show: attributes and texts of elements that are set to a literal, and messages of errors that are shown.
+_SHOWN_BY_SCRIPTS = re.compile(r'(?:textContent|ariaLabel|title|label)\s*[=:]\s*["`]([^"`]*)["`]|new Error\(["`]([^"`]*)["`]\)|(?:speak|notice|tellReason)\(["`]([^"`]*)["`]')
+# Errors that are caught at once, or of what cannot be.
+NEVER_SHOWN = {"not there", "XML files are not read here."}
+_VALUES = re.compile(r"%\(\w+\)s|%%")
+_MARKUP = re.compile(r"<[^>]+>|&\w+;")
+OTHERS = [language for language in languages.languages() if language != languages.ENGLISH]
+
+
+@pytest.fixture(scope="module")
+def sources() -> Catalog:
+    return extracted()
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "frontend" / "src").glob("*.js")), ids=lambda path: path.stem)
+def test_every_text_of_a_script_is_looked_up(path: Path) -> None:
+    found = [text for groups in _SHOWN_BY_SCRIPTS.findall(path.read_text("utf-8")) for text in groups]
+    bare = [text for text in found if re.search(r"[A-Za-z]{3,}", re.sub(r"\$\{[^}]*(\}|$)", "", text)) and text not in NEVER_SHOWN]
+
+    assert bare == []
+
+
+@pytest.mark.parametrize("language", OTHERS)
+class TestACatalogue:
+    def test_has_every_text_of_the_sources_and_no_other(self, language: str, sources: Catalog) -> None:
+        with languages.catalogue(language).open("rb") as file:
+            known = {message.id for message in read_po(file, locale=language) if message.id}
+
+        assert known == {message.id for message in sources if message.id}
+
+    def test_is_whole_and_says_the_same_values_and_tags(self, language: str) -> None:
+        with languages.catalogue(language).open("rb") as file:
+            catalogue = read_po(file, locale=language)
+
+        assert not catalogue.fuzzy
+        for message in catalogue:
+            if not message.id:
+                continue
+            ids = [message.id] if isinstance(message.id, str) else list(message.id)
+            texts = [message.string] if isinstance(message.id, str) else list(message.string)
+            assert not message.fuzzy, message.id
+            assert all(texts), message.id
+            assert len(texts) == (1 if len(ids) == 1 else catalogue.num_plurals), message.id
+            for text in texts:
+                assert set(_VALUES.findall(text)) in [set(_VALUES.findall(one)) for one in ids], message.id
+                assert sorted(_MARKUP.findall(text)) == sorted(_MARKUP.findall(ids[-1])), message.id
+                # A text stands in attributes too, and is not escaped.
+                assert '"' not in _MARKUP.sub("", text) or '"' in ids[-1], message.id
+
+
+class TestALanguage:
+    def test_that_is_chosen_goes_before_what_the_browser_accepts_and_english_is_left(self) -> None:
+        assert languages.chosen_language("de", ["en"]) == "de"
+        assert languages.chosen_language("browser", ["fr-FR", "de-AT", "en"]) == "de"
+        assert languages.chosen_language("browser", ["fr", "xx"]) == "en"
+        assert languages.chosen_language("../de", []) == "en"
+
+    def test_writes_numbers_plurals_and_values_in_its_own_way(self) -> None:
+        assert languages.counted("%(n)s image", "%(n)s images", 1234) == "1,234 images"
+        with languages.speaking("de"):
+            assert languages.counted("%(n)s image", "%(n)s images", 1) == "1 Bild"
+            assert languages.counted("%(n)s image", "%(n)s images", 1234567) == "1.234.567 Bilder"
+            assert formats.size(1_400_000) == "1,4 MB"
+            assert languages.gettext("There is no image %(gone)s.", gone="%(x)s") == "Ein Bild %(x)s gibt es nicht."
+        assert languages.spoken() == "en"
+
+    def test_has_an_own_name_and_forms_for_scripts(self) -> None:
+        assert languages.languages()["de"] == "Deutsch"
+        assert languages.script_texts("en") == {}
+        texts = languages.script_texts("de")
+        assert texts["Pause"] == "Pause"
+        assert texts["%(n)s batch ticked"] == {"one": "%(n)s Batch angekreuzt", "other": "%(n)s Batches angekreuzt"}
+        assert "Open the batch" not in texts
