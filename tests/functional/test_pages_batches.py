@@ -57,9 +57,6 @@ class TestTheDashboard:
         assert inside["hx-trigger"] == "every 10s"
         assert [row["id"] for row in inside.select("tr[id]")] == [row["id"] for row in fragment.select("tr[id]")]
 
-    def test_there_is_no_upload_button_yet(self, browser: Browser) -> None:
-        assert "Upload" not in browser.get("/").text
-
     def test_what_waits_is_shown_with_size_age_and_reason_and_can_be_imported(self, browser: Browser) -> None:
         browser.add(pages.arrival("/data/hip", files=12, bytes=34_000), pages.arrival("/data/loose.dcm", is_folder=False))
         answer = browser.get("/")
