@@ -19,7 +19,7 @@ SOURCES := $(filter-out %/node_modules,$(wildcard frontend/* frontend/src/* fron
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo test coverage check bench ohif setup clean
+.PHONY: help run demo test coverage check bench words ohif setup clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ check: $(READY_DEV) ## Lint, check types, check the import contracts.
 bench: $(READY_DEV) ## Run the benchmarks; CORPUS=folder says which DICOM files are imported.
 	$(BIN)/python -m benchmarks.headers
 	$(BIN)/python -m benchmarks.imports --corpus "$(or $(CORPUS),$(shell $(BIN)/python -c 'import pydicom; print(pydicom.__path__[0])')/data)"
+
+words: $(READY) ## Bring the catalogues of the languages up to date with the sources; LANGUAGE=fr begins another one.
+	@$(BIN)/python -m dicomweb.catalogues $(LANGUAGE)
 
 ohif: $(READY) ## Install the viewer OHIF (fetches 50 MB); the application offers it at once.
 	@$(BIN)/python -m dicomweb.ohif

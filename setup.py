@@ -13,6 +13,8 @@ REQUIREMENTS = [
     "plaster>=1.1,<2",
     "plaster_pastedeploy>=1,<2",
     "waitress>=3.0.2,<4",
+    # The catalogues of the languages, and how they write numbers.
+    "babel>=2.18,<3",
     # Forms with files, read as they come.
     "multipart>=2,<3",
     # pkg_resources for pyramid and cornice, which do not declare it; from 80.9 on every process would print a warning.
@@ -87,7 +89,7 @@ setup(
     description="DICOM Database: every header element of every image, searchable",
     python_requires=">=3.11",
     packages=find_packages(include=["dicomweb", "dicomweb.*", "workers", "workers.*", "watcher", "watcher.*", "dimse", "dimse.*"]),
-    package_data={"dicomweb": ["py.typed", "templates/**/*", "static/**/*"]},
+    package_data={"dicomweb": ["py.typed", "templates/**/*", "static/**/*", "locale/**/*.po"]},
     install_requires=REQUIREMENTS,
     extras_require={
         # Node for building the front end where the machine has none.

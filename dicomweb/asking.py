@@ -16,10 +16,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from dicomweb import query, search
+from dicomweb.languages import N_
 from dicomweb.models import Batch, Label
 from dicomweb.search import completing, labels
 
-LEVELS = {"image": "Images", "series": "Series", "study": "Studies"}
+LEVELS = {"image": N_("Images"), "series": N_("Series"), "study": N_("Studies")}
 LEVEL_WORDS = {"image": ("image", "images"), "series": ("series", "series"), "study": ("study", "studies")}
 FORMATS = {"csv": "CSV", "tsv": "TSV", "ndjson": "NDJSON", "parquet": "Parquet"}
 MEDIA_TYPES = {

@@ -174,6 +174,9 @@ def extend(
         done_count=skipped,
         notice_count=skipped,
     )
+    if dbsession.scalar(sa.select(Batch.delete_at).where(Batch.id == batch_id)) is not None:
+        # It would take away what was never meant to go.
+        raise BatchGone(f"batch {batch_id} is to be deleted")
     rows = [{**file, "batch_id": batch_id, "status": "NEW", "version": 0} for file in files]
     add_files(dbsession, batch_id, rows, chunks=chunks, now=now)
     for archive in archives:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from dicomweb import asking, search
 from dicomweb.asking import Question
 from dicomweb.db import work
+from dicomweb.languages import gettext
 from dicomweb.storage import Storage
 
 KINDS = {**asking.FORMATS, "zip": "Images ZIP"}
@@ -28,7 +29,7 @@ class TooManyExports(Exception):
     """As many files as the web server has threads to spare are on their way already."""
 
     def __init__(self) -> None:
-        super().__init__("Too many files are being written at the moment. Try again when one of them is done.")
+        super().__init__(gettext("Too many files are being written at the moment. Try again when one of them is done."))
 
 
 class ExportStopped(Exception):

@@ -22,6 +22,7 @@ from kombu.exceptions import KombuError
 from sqlalchemy.orm import Session
 
 from dicomweb.db import change
+from dicomweb.languages import N_
 from dicomweb.models import Job, Worker
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ RING_AGAIN_SECONDS = 10
 ALIVE_SECONDS = 30
 _BACK_OFF_SECONDS = (1, 5, 20, 60, 300)
 # The error of a job whose last attempt ended with its worker.
-WORKER_DIED = "The worker died while it was on this job."
+WORKER_DIED = N_("The worker died while it was on this job.")
 
 
 class LeaseLost(Exception):

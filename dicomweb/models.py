@@ -17,43 +17,44 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from dicomweb.db import Base
+from dicomweb.languages import N_
 
 # A header key is group id * GROUP_SIZE + ordinal of the image in its group.
 GROUP_SIZE = 4096
 
 IMAGE_STATUS = {
-    "NEW": "The image was just added to the application.",
-    "PROCESSING": "The image is currently being processed, and has not been sent.",
-    "DONE": "The image has been imported.",
+    "NEW": N_("The image was just added to the application."),
+    "PROCESSING": N_("The image is currently being processed, and has not been sent."),
+    "DONE": N_("The image has been imported."),
 }
 BATCH_STATUS = {
-    "NEW": "The batch was just added to the application.",
-    "PROCESSING": "The batch currently being processed.",
-    "DONE": "The batch is done, and images are ready for cleanup.",
+    "NEW": N_("The batch was just added to the application."),
+    "PROCESSING": N_("The batch currently being processed."),
+    "DONE": N_("The batch is done, and images are ready for cleanup."),
 }
 BATCH_SOURCE = {
-    "folder": "A folder that was dropped into a watched folder.",
-    "upload": "Files that were uploaded, with a browser or by a program.",
-    "stow": "One request of a program over DICOMweb (STOW-RS).",
-    "dimse": "One association of a device over DIMSE (C-STORE).",
+    "folder": N_("A folder that was dropped into a watched folder."),
+    "upload": N_("Files that were uploaded, with a browser or by a program."),
+    "stow": N_("One request of a program over DICOMweb (STOW-RS)."),
+    "dimse": N_("One association of a device over DIMSE (C-STORE)."),
 }
 OUTCOME_KIND = {
-    "error": "The file could not be imported.",
-    "conflict": "Another file with the same SOPInstanceUID and different bytes is already here; both are kept.",
-    "duplicate": "The same file is already here; no second copy was made.",
-    "skipped": "The file is no image, and was left out on purpose.",
+    "error": N_("The file could not be imported."),
+    "conflict": N_("Another file with the same SOPInstanceUID and different bytes is already here; both are kept."),
+    "duplicate": N_("The same file is already here; no second copy was made."),
+    "skipped": N_("The file is no image, and was left out on purpose."),
 }
 CLEANUP_STATUS = {
-    "asked": "A worker will remove the source folder.",
-    "done": "The source folder is gone.",
-    "kept": "The folder is still there, with files that were not imported.",
-    "refused": "Nothing was removed, or not everything.",
+    "asked": N_("A worker will remove the source folder."),
+    "done": N_("The source folder is gone."),
+    "kept": N_("The folder is still there, with files that were not imported."),
+    "refused": N_("Nothing was removed, or not everything."),
 }
 JOB_STATUS = {
-    "queued": "The job waits for a worker.",
-    "running": "A worker is on the job.",
-    "done": "The job is done.",
-    "failed": "The job failed too often, and waits for a person.",
+    "queued": N_("The job waits for a worker."),
+    "running": N_("A worker is on the job."),
+    "done": N_("The job is done."),
+    "failed": N_("The job failed too often, and waits for a person."),
 }
 
 BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")

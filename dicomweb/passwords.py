@@ -13,6 +13,7 @@ from pathlib import Path
 
 import argon2
 
+from dicomweb.languages import gettext
 from dicomweb.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -114,11 +115,11 @@ def _verify_hash(kept: str, text: bytes) -> bool:
 
 def _check(text: str) -> None:
     if len(text) < SHORTEST:
-        raise PasswordRefused(f"The password must have at least {SHORTEST} characters.")
+        raise PasswordRefused(gettext("The password must have at least %(least)s characters.", least=SHORTEST))
     if len(text) > LONGEST:
-        raise PasswordRefused(f"The password must have at most {LONGEST} characters.")
+        raise PasswordRefused(gettext("The password must have at most %(most)s characters.", most=LONGEST))
     if text.lower() in GUESSED_FIRST or len(set(text)) < 3:
-        raise PasswordRefused("This password is one that everybody tries first; choose another one.")
+        raise PasswordRefused(gettext("This password is one that everybody tries first; choose another one."))
 
 
 def _bytes(text: str) -> bytes:

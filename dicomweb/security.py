@@ -40,6 +40,7 @@ from zope.interface import implementer
 
 from dicomweb import passwords, sessions, tokens
 from dicomweb.db import work
+from dicomweb.languages import gettext
 from dicomweb.settings import Settings, is_loopback
 
 SESSION_COOKIE = "dicomweb_session"
@@ -190,7 +191,7 @@ class Lock:
             until = self._limiter.get_window_stats(limit, whose).reset_time
             seconds = max(1, round(until - self._clock()))
             raise HTTPTooManyRequests(
-                f"Too many wrong passwords. Please wait {seconds} seconds and try again.", headers={"Retry-After": str(seconds)}
+                gettext("Too many wrong passwords. Please wait %(seconds)s seconds and try again.", seconds=seconds), headers={"Retry-After": str(seconds)}
             )
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Collection, Iterator
@@ -76,6 +77,16 @@ class FileRange(NamedTuple):
         """Read the whole file block by block. Raises BytesMissing, also in the middle."""
         for offset in range(0, self.length, block):
             yield self.pread(offset, min(block, self.length - offset))
+
+    def is_intact(self, sha256: bytes) -> bool:
+        """Tell whether all bytes are there and are those of a hash, by reading them."""
+        digest = hashlib.sha256()
+        try:
+            for block in self.stream():
+                digest.update(block)
+        except BytesMissing:
+            return False
+        return digest.digest() == sha256
 
 
 class Storage:

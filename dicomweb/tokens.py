@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from dicomweb.db import change
+from dicomweb.languages import gettext
 from dicomweb.models import Token
 
 LONGEST_NAME = 100
@@ -38,16 +39,16 @@ def add(
     """
     name = name.strip()
     if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
-        raise TokenRefused(f"A token needs a name of 1 to {LONGEST_NAME} printable characters.")
+        raise TokenRefused(gettext("A token needs a name of 1 to %(most)s printable characters.", most=LONGEST_NAME))
     if expires_at is not None and expires_at <= now:
-        raise TokenRefused("A token must end in the future.")
+        raise TokenRefused(gettext("A token must end in the future."))
     secret = PREFIX + secrets.token_urlsafe(32)
     token = Token(name=name, secret_hash=_hash(secret), writes=writes, created_at=now, expires_at=expires_at)
     try:
         with dbsession.begin_nested():
             dbsession.add(token)
     except sa.exc.IntegrityError:
-        raise TokenRefused("There is a token with this name already.") from None
+        raise TokenRefused(gettext("There is a token with this name already.")) from None
     return token, secret
 
 
@@ -66,7 +67,7 @@ def end_of_day(text: str) -> datetime | None:
     try:
         return datetime.combine(date.fromisoformat(text.strip()) + timedelta(days=1), time(), UTC)
     except (ValueError, OverflowError):
-        raise TokenRefused("The last day of a token is written as 2027-03-31.") from None
+        raise TokenRefused(gettext("The last day of a token is written as 2027-03-31.")) from None
 
 
 def is_over(token: Token, *, now: datetime) -> bool:

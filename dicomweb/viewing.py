@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from dicomweb import index, volumes
+from dicomweb.languages import N_
 from dicomweb.models import GROUP_SIZE, GroupSeries, Image
 
 # Of a series that has more, those that were imported next to the image in question.
@@ -30,10 +31,10 @@ ALIGNED = 0.02
 
 SENT, DRAWN = "sent", "drawn"
 NO_VOLUME = {
-    "several-codings": "The pixels of the images are coded in different ways.",
-    "drawn": "The server draws these images, because browsers cannot read their pixels.",
-    "too-large": "The volume is too large for a browser.",
-    "shadowed": "Another image has the same SOPInstanceUID; the server draws this one.",
+    "several-codings": N_("The pixels of the images are coded in different ways."),
+    "drawn": N_("The server draws these images, because browsers cannot read their pixels."),
+    "too-large": N_("The volume is too large for a browser."),
+    "shadowed": N_("Another image has the same SOPInstanceUID; the server draws this one."),
     "one-image": "",
 }
 _SYNTAX, _SOP_CLASS, _SAMPLES, _PHOTOMETRIC, _FRAMES, _ROWS, _COLUMNS = "00020010", "00080016", "00280002", "00280004", "00280008", "00280010", "00280011"

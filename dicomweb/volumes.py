@@ -13,6 +13,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from dicomweb.languages import N_, gettext
+
 # What ``slices_of`` needs of an image, as DICOM JSON.
 TAGS = (
     "00080008", "00080032", "00180081", "00180086", "00181060", "00189087", "00200012", "00200013", "00200032", "00200037", "00200052",
@@ -29,14 +31,14 @@ SAME = 0.001
 
 Vector = tuple[float, float, float]
 REASONS = {
-    "no-geometry": "The images do not say where in the patient they lie.",
-    "mosaic": "Each image is a mosaic of many slices.",
-    "colour": "The images are in colour.",
-    "too-few": f"Fewer than {FEWEST} slices lie one behind the other.",
-    "duplicate-positions": "Several images lie at the same place, and nothing tells them apart.",
-    "tilted": "The slices are shifted against each other: the gantry was tilted.",
-    "gap": "Slices are missing.",
-    "uneven": "The distances between the slices differ.",
+    "no-geometry": N_("The images do not say where in the patient they lie."),
+    "mosaic": N_("Each image is a mosaic of many slices."),
+    "colour": N_("The images are in colour."),
+    "too-few": N_("Fewer than %(fewest)s slices lie one behind the other."),
+    "duplicate-positions": N_("Several images lie at the same place, and nothing tells them apart."),
+    "tilted": N_("The slices are shifted against each other: the gantry was tilted."),
+    "gap": N_("Slices are missing."),
+    "uneven": N_("The distances between the slices differ."),
 }
 
 
@@ -92,7 +94,7 @@ class Unfit(NamedTuple):
     @property
     def sentence(self) -> str:
         """Why not, for people."""
-        return REASONS[self.code]
+        return gettext(REASONS[self.code], fewest=FEWEST)
 
 
 class Verdict(NamedTuple):

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from dicomweb.db import change, insert_missing
+from dicomweb.languages import gettext
 from dicomweb.models import WatcherWish, escape_path
 from dicomweb.settings import Settings
 
@@ -89,20 +90,20 @@ def status(settings: Settings, *, now: datetime) -> WatcherStatus:
     """Tell how the watcher is; never raises, because pages must be shown whatever the file says."""
     record = read_record(pid_file(settings))
     if record is None:
-        return WatcherStatus(False, "The watcher is not running.", None, None, None, _unwatched(settings))
+        return WatcherStatus(False, gettext("The watcher is not running."), None, None, None, _unwatched(settings))
     if not is_alive(record, now=now):
-        sentence = f"The watcher ended without a word; its last sign of life is of {_moment(record.seen)}."
+        sentence = gettext("The watcher ended without a word; its last sign of life is of %(seen)s.", seen=_moment(record.seen))
         return WatcherStatus(False, sentence, None, record.since, record.seen, _unwatched(settings))
     if now - record.seen > timedelta(seconds=2 * ALIVE_SECONDS):
-        sentence = f"The watcher is running, but has been busy or stuck since {_moment(record.seen)}."
+        sentence = gettext("The watcher is running, but has been busy or stuck since %(seen)s.", seen=_moment(record.seen))
     elif record.resting:
-        sentence = "The watcher is stopped; what is dropped waits until it is started again."
+        sentence = gettext("The watcher is stopped; what is dropped waits until it is started again.")
     elif record.sentence:
         sentence = record.sentence
     elif all(root.ok for root in record.roots):
-        sentence = "The watcher is active."
+        sentence = gettext("The watcher is active.")
     else:
-        sentence = "The watcher is active, but not all watched folders can be read."
+        sentence = gettext("The watcher is active, but not all watched folders can be read.")
     return WatcherStatus(
         not record.resting, sentence, record.pid, record.since, record.seen, record.roots, alive=True, scanned=record.scanned
     )
@@ -203,7 +204,7 @@ def processes() -> str:
 
 def _unwatched(settings: Settings) -> list[RootStatus]:
     return [
-        RootStatus(escape_path(os.fspath(folder)), False, "Nobody watches it.") for folder in settings["watch.folders"]
+        RootStatus(escape_path(os.fspath(folder)), False, gettext("Nobody watches it.")) for folder in settings["watch.folders"]
     ]
 
 

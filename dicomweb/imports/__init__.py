@@ -40,6 +40,8 @@ from dicomweb.imports.scanning import scan_batch
 from dicomweb.imports.sources import locate, remove_sources, unpack_fragments
 from dicomweb.imports.unpacking import unpack_archive
 from dicomweb.imports.uploads import (
+    MOST_KEY,
+    MOST_SAID,
     FileBusy,
     NothingToImport,
     OpenUpload,
@@ -51,6 +53,7 @@ from dicomweb.imports.uploads import (
     announced,
     begin_upload,
     clear_uploads,
+    discard_upload,
     folders_of_batch,
     limits,
     open_uploads,
@@ -59,6 +62,8 @@ from dicomweb.imports.uploads import (
 )
 
 __all__ = [
+    "MOST_KEY",
+    "MOST_SAID",
     "CannotClean",
     "Chunk",
     "Cleanable",
@@ -85,6 +90,7 @@ __all__ = [
     "clear_left",
     "clear_uploads",
     "count_cleanable",
+    "discard_upload",
     "folders_of_batch",
     "import_begun_chunk",
     "import_chunk",

@@ -23,6 +23,7 @@ from dicomweb.imports.importer import Importer, Stopping, batch_of
 from dicomweb.imports.outcomes import NoImage, add_outcomes, outcome
 from dicomweb.imports.reading import Candidate, Reader
 from dicomweb.imports.sources import pack_fragments
+from dicomweb.languages import N_
 from dicomweb.models import OUTCOME_KIND, Batch, Image, Job, Pack
 from dicomweb.storage import CANNOT_STORE, PackWriter
 
@@ -133,7 +134,7 @@ def _split(importer: Importer, job: Job, images: Sequence[Image]) -> bool:
             image.size,
             "error",
             "ends-worker",
-            "Reading this file ended the worker process again and again.",
+            N_("Reading this file ended the worker process again and again."),
             image.place,
         )
         with importer.work() as dbsession:

@@ -2,7 +2,7 @@
 
 A batch may be cleaned when it came as a dropped folder, is done, and has no error. Of its folder goes
 
-* a file whose bytes are those that are stored (an image, or a duplicate of one), read and compared once more;
+* a file whose bytes are those that are stored (an image, or a duplicate of one), both read and compared once more;
 * what the import left out on purpose (files of the operating system, a DICOMDIR);
 * a folder that is empty then, and at last the sentinel and the dropped folder itself.
 
@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import stat
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,14 +30,20 @@ from sqlalchemy.orm import Session
 from dicomweb import batches, jobs
 from dicomweb.db import change
 from dicomweb.imports.importer import Importer, Stopping, batch_of
+from dicomweb.languages import N_, gettext
 from dicomweb.models import Arrival, Batch, Cleanup, Image, Job, Outcome, Pack
 from dicomweb.settings import Settings
-from dicomweb.storage import Storage
+from dicomweb.storage import FileRange, Storage
 
 # So many clean-ups are asked for at once; whoever wants more asks again.
 AT_ONCE = 1000
 # What says that nothing can be removed there, and not that one file cannot.
 _LOCKED = (errno.EROFS, errno.EACCES, errno.EPERM)
+_NOT_STORED = N_("The stored copy of this batch is not complete, so its source folder is kept.")
+# After so many entries the batch is looked at again.
+_LOOK_AGAIN = 64
+# Each folder below the other takes a descriptor; what lies deeper stays.
+_DEEPEST = 200
 
 
 class CannotClean(Exception):
@@ -60,10 +68,26 @@ class Swept(NamedTuple):
 
 
 class _Source(NamedTuple):
-    """A file that may go. sha256: of the stored bytes; None for what was left out on purpose."""
+    """A file that may go. sha256: of the stored bytes; stored: where these are; both None for what was left out on purpose."""
 
     sha256: bytes | None
     size: int
+    stored: FileRange | None
+
+
+@dataclass(slots=True)
+class _Sweep:
+    """What a clean-up may do, and what it has done so far.
+
+    since: what was left out and changed after this moment stays. stopping: asked before each entry; may raise CannotClean.
+    """
+
+    sources: dict[str, _Source]
+    sentinel: str
+    since: datetime
+    stopping: Callable[[], bool]
+    files: int = 0
+    bytes: int = 0
 
 
 def cleanable(*, older_than: timedelta | None = None, now: datetime) -> sa.Select[Any]:
@@ -86,17 +110,20 @@ def count_cleanable(dbsession: Session, *, older_than: timedelta | None = None, 
 def why_not(settings: Settings, batch: Batch) -> str | None:
     """Say why the source folder of a batch cannot be removed, as far as its row and the settings tell; None when it can."""
     if settings["import.mode"] == "reference":
-        return "Files are indexed where they are (import.mode is reference): the source folders hold the only copy."
+        return gettext("Files are indexed where they are (import.mode is reference): the source folders hold the only copy.")
     if batch.source != "folder":
-        return "This batch did not come as a folder; what came over the network is not kept beside what is stored."
+        return gettext("This batch did not come as a folder; what came over the network is not kept beside what is stored.")
     if batch.deleting or batch.delete_at is not None:
-        return "The batch is to be deleted."
+        return gettext("The batch is to be deleted.")
     if batch.status != "DONE":
-        return "The batch is not done yet."
+        return gettext("The batch is not done yet.")
     if batch.has_error:
-        return "Some files of the batch could not be imported, or are in conflict; its folder is kept."
-    if Path(batch.path or "").parent not in settings["watch.folders"]:
-        return "The folder is not in a watched folder (any more)."
+        return gettext("Some files of the batch could not be imported, or are in conflict; its folder is kept.")
+    folder = Path(batch.path or "")
+    if folder.parent not in settings["watch.folders"]:
+        return gettext("The folder is not in a watched folder (any more).")
+    if any(root.is_relative_to(folder) for root in settings["watch.folders"]):
+        return gettext("The folder is a watched folder itself, or one lies in it.")
     return None
 
 
@@ -105,8 +132,10 @@ def ask_clean(dbsession: Session, batch: Batch, settings: Settings, *, now: date
     if (reason := why_not(settings, batch)) is not None:
         raise CannotClean(reason)
     before = dbsession.get(Cleanup, batch.id)
-    if before is not None and before.status == "asked":
-        raise CannotClean("A worker is about to remove the folder already.")
+    pending = (Job.batch_id == batch.id, Job.kind == "clean_source", Job.status.in_(("queued", "running")))
+    # A job that has failed for good waits for a person, who may as well ask here.
+    if before is not None and before.status == "asked" and dbsession.scalar(sa.select(sa.exists().where(*pending))):
+        raise CannotClean(gettext("A worker is about to remove the folder already."))
     if before is not None:
         change(dbsession, sa.delete(Cleanup).where(Cleanup.batch_id == batch.id))
         dbsession.expunge(before)
@@ -141,19 +170,19 @@ def clean_old(dbsession: Session, settings: Settings, *, now: datetime) -> int:
 def clean_source(importer: Importer, job: Job) -> None:
     """Remove the source folder of a batch, as far as everything in it is stored."""
     batch_id = batch_of(job)
-    with importer.work(read_only=True) as dbsession:
-        batch = dbsession.get(Batch, batch_id)
-        try:
+    sweep = None
+    try:
+        with importer.work(read_only=True) as dbsession:
+            batch = _still_cleanable(dbsession, importer, batch_id)
             sources = _plan(dbsession, importer, batch)
-        except CannotClean as error:
-            outcome: dict[str, Any] = {"status": "refused", "reason": str(error)}
-            sources = None
-    if sources is not None and batch is not None:
-        try:
-            swept = _sweep(Path(batch.path or ""), sources, importer.settings["watch.sentinel"], importer.stopping)
-            outcome = {"files": swept.files, "bytes": swept.bytes, "kept": swept.kept, **_ending(swept)}
-        except CannotClean as error:
-            outcome = {"status": "refused", "reason": str(error)}
+        stopping = _looking_again(importer, batch_id)
+        sweep = _Sweep(sources, importer.settings["watch.sentinel"], batch.created_at, stopping)
+        swept = _sweep(Path(batch.path or ""), sweep)
+        outcome = {"files": swept.files, "bytes": swept.bytes, "kept": swept.kept, **_ending(swept)}
+    except CannotClean as error:
+        outcome = {"status": "refused", "reason": str(error)}
+        if sweep is not None:
+            outcome |= {"files": sweep.files, "bytes": sweep.bytes}
     with importer.work() as dbsession:
         jobs.finish(dbsession, job, now=importer.clock())
         ended = sa.update(Cleanup).where(Cleanup.batch_id == batch_id, Cleanup.status == "asked")
@@ -167,22 +196,46 @@ def _ending(swept: Swept) -> dict[str, Any]:
     return {"status": "kept", "reason": f"{left} stayed: not imported with this batch, or changed since."}
 
 
-def _plan(dbsession: Session, importer: Importer, batch: Batch | None) -> dict[str, _Source]:
-    """Tell which files may go, by their paths in the folder. Raises CannotClean."""
+def _still_cleanable(dbsession: Session, importer: Importer, batch_id: int) -> Batch:
+    """Give a batch whose source folder may be removed. Raises CannotClean."""
+    batch = dbsession.get(Batch, batch_id)
     if batch is None:
-        raise CannotClean("The batch is gone.")
+        raise CannotClean(N_("The batch is gone."))
     if (reason := why_not(importer.settings, batch)) is not None:
         raise CannotClean(reason)
-    same_folder = sa.select(Batch).where(Batch.path == batch.path, Batch.id != batch.id)
+    return batch
+
+
+def _looking_again(importer: Importer, batch_id: int) -> Callable[[], bool]:
+    """Make a function that tells whether to stop, and now and then whether the batch is still one that may be cleaned."""
+    asked = itertools.count(1)
+
+    def stopping() -> bool:
+        if importer.stopping():
+            return True
+        if next(asked) % _LOOK_AGAIN == 0:
+            # Somebody may have begun to delete it, or to import more into it.
+            with importer.work(read_only=True) as dbsession:
+                _still_cleanable(dbsession, importer, batch_id)
+        return False
+
+    return stopping
+
+
+def _plan(dbsession: Session, importer: Importer, batch: Batch) -> dict[str, _Source]:
+    """Tell which files may go, by their paths in the folder. Raises CannotClean."""
+    # Also of a folder that this one lies in: watched folders may lie in each other.
+    above = [str(folder) for folder in (Path(batch.path or ""), *Path(batch.path or "").parents)]
+    same_folder = sa.select(Batch).where(Batch.path.in_(above), Batch.id != batch.id)
     if any(other.status != "DONE" or other.has_error for other in dbsession.scalars(same_folder)):
-        raise CannotClean("Another batch was made of the same folder, and is not done or has errors.")
+        raise CannotClean(N_("Another batch was made of the same folder, and is not done or has errors."))
     if dbsession.scalar(sa.select(sa.exists().where(Arrival.path == batch.path))):
-        raise CannotClean("The folder waits in the watched folder to be imported once more.")
+        raise CannotClean(N_("The folder waits in the watched folder to be imported once more."))
     sources = dict(_stored(dbsession, importer.storage, batch))
     left_out = sa.select(Outcome.path, Outcome.size).where(Outcome.batch_id == batch.id, Outcome.kind == "skipped")
     # What was uploaded into the batch has names that a file of the folder may have too.
-    left_out = left_out.where(Outcome.place.is_(None))
-    sources.update({path: _Source(None, size or 0) for path, size in dbsession.execute(left_out)})
+    for path, size in dbsession.execute(left_out.where(Outcome.place.is_(None))):
+        sources.setdefault(path, _Source(None, size or 0, None))
     return sources
 
 
@@ -191,12 +244,12 @@ def _stored(dbsession: Session, storage: Storage, batch: Batch) -> list[tuple[st
     images = sa.select(Image.path, *columns).where(Image.batch_id == batch.id)
     twins = sa.select(Outcome.path, *columns).join(Image, Image.id == Outcome.image_id)
     twins = twins.where(Outcome.batch_id == batch.id, Outcome.kind == "duplicate")
-    stored, ends = [], defaultdict[int, int](int)
+    found, ends = [], defaultdict[int, int](int)
     for path, sha256, size, pack_id, offset in (*dbsession.execute(images), *dbsession.execute(twins)):
         if pack_id is None or sha256 is None:
-            raise CannotClean("Files of this batch were indexed where they are: the source folder holds the only copy.")
+            raise CannotClean(N_("Files of this batch were indexed where they are: the source folder holds the only copy."))
         ends[pack_id] = max(ends[pack_id], (offset or 0) + (size or 0))
-        stored.append((path, _Source(sha256, size or 0)))
+        found.append((path, sha256, pack_id, offset or 0, size or 0))
     names = dict(dbsession.execute(sa.select(Pack.id, Pack.name).where(Pack.id.in_(ends))).all()) if ends else {}
     for pack_id, end in ends.items():
         # The one look that tells a storage which is not mounted, or was emptied, from one that is well.
@@ -205,12 +258,15 @@ def _stored(dbsession: Session, storage: Storage, batch: Batch) -> list[tuple[st
         except (KeyError, OSError):
             size = -1
         if size < end:
-            raise CannotClean("The stored copy of this batch is not complete, so its source folder is kept.")
-    return stored
+            raise CannotClean(_NOT_STORED)
+    return [
+        (path, _Source(sha256, size, storage.range(names[pack_id], offset, size))) for path, sha256, pack_id, offset, size in found
+    ]
 
 
-def _sweep(folder: Path, sources: dict[str, _Source], sentinel: str, stopping: Callable[[], bool]) -> Swept:
+def _sweep(folder: Path, sweep: _Sweep) -> Swept:
     """Remove what may go. Raises CannotClean, Stopping."""
+    sources = sweep.sources
     try:
         root = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -223,8 +279,8 @@ def _sweep(folder: Path, sources: dict[str, _Source], sentinel: str, stopping: C
         except OSError as error:
             raise CannotClean(f"The folder cannot be opened, or is a link: {error.strerror}.") from None
         try:
-            remaining, others = _empty(top, "", sources, sentinel, stopping)
-            gone = not remaining and not others and _remove_top(root, top, folder.name, sentinel)
+            remaining, others = _empty(top, "", sweep)
+            gone = not remaining and not others and _remove_top(root, top, folder.name, sweep.sentinel)
         finally:
             os.close(top)
     finally:
@@ -234,42 +290,47 @@ def _sweep(folder: Path, sources: dict[str, _Source], sentinel: str, stopping: C
     return Swept(len(sources) - len(kept), total - sum(kept), len(kept) + others, gone)
 
 
-def _empty(
-    fd: int, prefix: str, sources: dict[str, _Source], sentinel: str, stopping: Callable[[], bool]
-) -> tuple[list[str], int]:
+def _empty(fd: int, prefix: str, sweep: _Sweep) -> tuple[list[str], int]:
     """Empty a folder that is open; give the named files that stay, and how many other entries stay."""
     remaining: list[str] = []
     others = 0
-    with os.scandir(fd) as found:
-        entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
+    try:
+        with os.scandir(fd) as found:
+            entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
+    except OSError:
+        return [], 1
     for entry in entries:
-        if stopping():
+        if sweep.stopping():
             raise Stopping
         path = os.path.join(prefix, entry.name)
         if entry.is_dir(follow_symlinks=False):
-            below, other = _empty_below(fd, entry.name, path, sources, sentinel, stopping)
+            below, other = _empty_below(fd, entry.name, path, sweep)
             remaining += below
             others += other
-        elif path == sentinel:
+        elif path == sweep.sentinel:
             # It goes last: without it a folder that stays would wait to be imported again.
             continue
-        elif path in sources and entry.is_file(follow_symlinks=False):
-            if not _remove(fd, entry.name, sources[path]):
+        elif path in sweep.sources and entry.is_file(follow_symlinks=False):
+            source = sweep.sources[path]
+            if not _remove(fd, entry.name, source, sweep.since):
                 remaining.append(path)
+                continue
+            sweep.files += 1
+            sweep.bytes += source.size
         else:
             others += 1
     return remaining, others
 
 
-def _empty_below(
-    fd: int, name: str, path: str, sources: dict[str, _Source], sentinel: str, stopping: Callable[[], bool]
-) -> tuple[list[str], int]:
+def _empty_below(fd: int, name: str, path: str, sweep: _Sweep) -> tuple[list[str], int]:
+    if path.count(os.sep) > _DEEPEST:
+        return [], 1
     try:
         below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
     except OSError:
         return [], 1
     try:
-        remaining, others = _empty(below, path, sources, sentinel, stopping)
+        remaining, others = _empty(below, path, sweep)
     finally:
         os.close(below)
     if not remaining and not others:
@@ -281,7 +342,7 @@ def _empty_below(
     return remaining, others
 
 
-def _remove(fd: int, name: str, source: _Source) -> bool:
+def _remove(fd: int, name: str, source: _Source, since: datetime) -> bool:
     """Remove a file when it is what it was; tell whether it is gone. Raises CannotClean."""
     try:
         file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
@@ -293,8 +354,17 @@ def _remove(fd: int, name: str, source: _Source) -> bool:
         seen = os.fstat(file)
         if not stat.S_ISREG(seen.st_mode) or seen.st_size != source.size:
             return False
-        if source.sha256 is not None and hashlib.file_digest(opened, "sha256").digest() != source.sha256:
-            return False
+        if source.sha256 is None or source.stored is None:
+            if seen.st_mtime > since.timestamp():
+                return False
+        else:
+            try:
+                if hashlib.file_digest(opened, "sha256").digest() != source.sha256:
+                    return False
+            except OSError:
+                return False
+            if not source.stored.is_intact(source.sha256):
+                raise CannotClean(_NOT_STORED)
     try:
         now = os.stat(name, dir_fd=fd, follow_symlinks=False)
         if (now.st_ino, now.st_dev, now.st_mtime_ns) != (seen.st_ino, seen.st_dev, seen.st_mtime_ns):

@@ -14,6 +14,7 @@ from dicomweb.headers.fallback import read_with_pydicom
 from dicomweb.imports.folders import Folder, Refused, refusal
 from dicomweb.imports.importer import Importer, incoming_folder
 from dicomweb.imports.outcomes import NoImage
+from dicomweb.languages import N_
 from dicomweb.models import Batch, Image
 from dicomweb.storage import BytesMissing, FileRange, PackWriter, StorageFailed
 
@@ -62,7 +63,7 @@ class Reader:
         self._stores = importer.settings["import.mode"] != "reference" or batch.source != "folder"
         self._only_study = batch.only_study
         self._folder = Folder(batch.path or "")
-        self._uploads = Folder(str(incoming_folder(importer.settings)))
+        self._uploads = Folder(str(incoming_folder(importer.settings)), linked=True)
         self._pack = pack
         self._limits = headers.Limits(
             depth=importer.settings["headers.max_depth"],
@@ -121,7 +122,7 @@ class Reader:
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             if isinstance(candidate, Candidate):
                 self.withdraw(candidate)
-            raise Refused("changed-while-reading", "The file changed while it was read; it was probably not complete.")
+            raise Refused("changed-while-reading", N_("The file changed while it was read; it was probably not complete."))
         return candidate
 
     def _read_whole(self, image: Image, fd: int, size: int) -> Candidate | NoImage:
@@ -130,7 +131,7 @@ class Reader:
         while len(data) < size and (more := os.read(fd, size - len(data))):
             data += more
         if len(data) != size:
-            raise Refused("changed-while-reading", "The file changed while it was read; it was probably not complete.")
+            raise Refused("changed-while-reading", N_("The file changed while it was read; it was probably not complete."))
         header = self._header(data)
         if header.is_dicomdir:
             return self._dicomdir(image, size)
@@ -150,7 +151,7 @@ class Reader:
                 yield block
             if left:
                 raise Refused(
-                    "changed-while-reading", "The file changed while it was read; it was probably not complete."
+                    "changed-while-reading", N_("The file changed while it was read; it was probably not complete.")
                 )
 
         def pread(offset: int, length: int) -> bytes:
@@ -198,7 +199,7 @@ class Reader:
     def _identity(self, header: headers.Header) -> str:
         uid = identity(header)
         if self._only_study is not None and header.value(_UIDS["StudyInstanceUID"]) != self._only_study:
-            raise Refused("wrong-study", "The file is of another study than the one it was stored into.")
+            raise Refused("wrong-study", N_("The file is of another study than the one it was stored into."))
         return uid
 
     def withdraw(self, candidate: Candidate) -> None:
@@ -211,7 +212,7 @@ class Reader:
             image,
             "skipped",
             "dicomdir",
-            "A DICOMDIR is a table of contents, no image; the files it names are imported by themselves.",
+            N_("A DICOMDIR is a table of contents, no image; the files it names are imported by themselves."),
             size,
         )
 

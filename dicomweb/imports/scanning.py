@@ -11,6 +11,7 @@ from dicomweb import batches, jobs
 from dicomweb.imports.folders import refusal
 from dicomweb.imports.importer import Importer
 from dicomweb.imports.outcomes import add_outcomes, outcome
+from dicomweb.languages import N_
 from dicomweb.models import Batch, Job, unescape_path
 
 # Below this many files it is not worth waking another worker.
@@ -19,7 +20,7 @@ SMALL_CHUNK = 64
 SYSTEM_FILES = frozenset({".DS_Store", "Thumbs.db", "thumbs.db", "desktop.ini", ".directory"})
 
 
-SYSTEM_FILE = "A file of the operating system, no image."
+SYSTEM_FILE = N_("A file of the operating system, no image.")
 
 
 def is_system_file(path: str) -> bool:
@@ -100,9 +101,9 @@ def walk(root: str, below: str, *, sentinel: str | None) -> Iterator[Entry]:
             if stat.S_ISDIR(status.st_mode):
                 folders.append(path)
             elif stat.S_ISLNK(status.st_mode):
-                yield Entry(path, None, None, "error", "not-a-file", "This is a symbolic link; links are not followed.")
+                yield Entry(path, None, None, "error", "not-a-file", N_("This is a symbolic link; links are not followed."))
             elif not stat.S_ISREG(status.st_mode):
-                yield Entry(path, None, None, "error", "not-a-file", "This is a pipe, socket or device, not a file.")
+                yield Entry(path, None, None, "error", "not-a-file", N_("This is a pipe, socket or device, not a file."))
             elif path == sentinel:
                 continue
             elif is_system_file(entry.name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from dicomweb import jobs
+from dicomweb import batches, jobs
 from dicomweb.imports.folders import Folder
 from dicomweb.imports.importer import Importer, Stopping
 from dicomweb.models import Batch, Image, Job, Outcome, Pack
@@ -30,29 +31,36 @@ def locate(dbsession: Session, image: Image, storage: Storage) -> FileRange:
 def remove_sources(importer: Importer, job: Job) -> None:
     """``import.mode`` move: remove the source files of a chunk whose images are durably stored.
 
-    A source goes only when its bytes are the stored ones; a failed file stays where it was.
+    A source goes only when its bytes are the stored ones, and these can be read; a failed file stays where it was.
     """
     with importer.work(read_only=True) as dbsession:
         batch = dbsession.get_one(Batch, job.batch_id)
-        stored = sa.select(Image.path, Image.sha256).where(
-            Image.batch_id == batch.id,
-            Image.id.between(job.payload["first"], job.payload["last"]),
-            Image.status == "DONE",
-            Image.pack_id.is_not(None),
+        if batch.deleting:
+            # What is stored is being erased.
+            raise batches.BatchGone(f"batch {batch.id} is being deleted")
+        stored = (
+            sa.select(Image.path, Image.sha256, Pack.name, Image.pack_offset, Image.size)
+            .join(Pack, Pack.id == Image.pack_id)
+            .where(
+                Image.batch_id == batch.id,
+                Image.id.between(job.payload["first"], job.payload["last"]),
+                Image.status == "DONE",
+            )
         )
-        sources = [(path, sha256) for path, sha256 in dbsession.execute(stored)]
         twins = (
-            sa.select(Outcome.path, Image.sha256)
+            sa.select(Outcome.path, Image.sha256, Pack.name, Image.pack_offset, Image.size)
             .join(Image, Image.id == Outcome.image_id)
+            .join(Pack, Pack.id == Image.pack_id)
             .where(Outcome.batch_id == batch.id, Outcome.kind == "duplicate")
         )
-        sources += [(path, sha256) for path, sha256 in dbsession.execute(twins.where(Image.pack_id.is_not(None)))]
+        sources = [*dbsession.execute(stored), *dbsession.execute(twins)]
     folder = Folder(batch.path or "")
     try:
-        for path, sha256 in sources:
+        for path, sha256, name, offset, size in sources:
             if importer.stopping():
                 raise Stopping
-            folder.remove(path, sha256)
+            there = importer.storage.range(name, offset or 0, size or 0)
+            folder.remove(path, sha256, is_stored=functools.partial(there.is_intact, sha256))
     finally:
         folder.close()
     with importer.work() as dbsession:

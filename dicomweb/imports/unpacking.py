@@ -8,6 +8,8 @@ An archive in an archive is unpacked too, as deep as the settings say, and withi
 
 from __future__ import annotations
 
+import bz2
+import copy
 import os
 import shutil
 import stat
@@ -16,23 +18,29 @@ import zipfile
 import zlib
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from dicomweb import batches, jobs
 from dicomweb.imports.importer import Importer, Stopping, batch_of, incoming_folder
 from dicomweb.imports.outcomes import add_outcomes, outcome
 from dicomweb.imports.scanning import SYSTEM_FILE, is_system_file
 from dicomweb.imports.uploads import clean_path, cut_chunks, distinct, is_archive, room
+from dicomweb.languages import N_
 from dicomweb.models import Job, unescape_path
 from dicomweb.settings import Settings
 from dicomweb.storage import StorageFull, failure_of, sync_file_system
 
 _BLOCK = 1 << 20
+_PACKED_BLOCK = 64 << 10
 # An archive that unpacks to no more is taken whatever its ratio: zeros of a mask compress a thousandfold.
 _HARMLESS_BYTES = 256 << 20
 # Of one entry in the table of contents, with its names and comments.
 _ENTRY_BYTES = 400
+# The part of it that each entry has, and how it begins.
+_ENTRY_HEAD = 46
+_ENTRY_MAGIC = b"PK\x01\x02"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 _ENCRYPTED = 0x1
 
@@ -92,6 +100,9 @@ def unpack_archive(importer: Importer, job: Job) -> None:
         if refused is not None:
             notes = [outcome(path, "error", refused.code, str(refused), size, place=place)]
         now = importer.clock()
+        # A connection that is lost during the commit leaves open whether the rows are there; so from here on the files stay.
+        # If they are not, the next attempt removes them.
+        kept = bool(rows)
         with importer.work() as dbsession:
             jobs.finish(dbsession, job, now=now)
             skipped = sum(note["kind"] == "skipped" for note in notes)
@@ -103,9 +114,11 @@ def unpack_archive(importer: Importer, job: Job) -> None:
             rows = [{**row, "batch_id": batch_id, "status": "NEW", "version": 0} for row in rows]
             batches.add_files(dbsession, batch_id, rows, chunks=cut_chunks(settings, rows), now=now)
             add_outcomes(dbsession, batch_id, notes, now)
-        kept = bool(rows)
         if refused is None:
             archive.unlink(missing_ok=True)
+    except (batches.BatchGone, jobs.LeaseLost):
+        kept = False
+        raise
     except OSError as error:
         raise failure_of(error) from error
     finally:
@@ -150,7 +163,7 @@ def unpack(importer: Importer, archive: Path, name: str, folder: Path) -> Iterat
                 for entry in opened.infolist():
                     if importer.stopping():
                         raise Stopping
-                    if entry.is_dir():
+                    if entry.filename.endswith("/") and not entry.file_size:
                         continue
                     shown = f"{above}/{clean_path(entry.filename)}"
                     number += 1
@@ -190,9 +203,9 @@ def _opened(path: Path, settings: Settings, *, files: int, size: int) -> zipfile
             opened.close()
             raise zipfile.BadZipFile
     except FileNotFoundError:
-        raise ArchiveRefused("archive-gone", "The archive is no longer there.") from None
+        raise ArchiveRefused("archive-gone", N_("The archive is no longer there.")) from None
     except (zipfile.BadZipFile, NotImplementedError, UnicodeError, ValueError, struct.error, EOFError):
-        raise ArchiveRefused("archive-damaged", "The archive is damaged, or was cut off.") from None
+        raise ArchiveRefused("archive-damaged", N_("The archive is damaged, or was cut off.")) from None
     entries = opened.infolist()
     unpacked = sum(entry.file_size for entry in entries)
     try:
@@ -204,7 +217,7 @@ def _opened(path: Path, settings: Settings, *, files: int, size: int) -> zipfile
             ratio = settings["upload.archive_max_ratio"]
             raise ArchiveRefused("archive-ratio", f"The archive unpacks to more than {ratio:,} times its size.")
         if unpacked > room(settings):
-            raise StorageFull("Files cannot be stored: there is no room on the disk to unpack the archive.")
+            raise StorageFull(N_("Files cannot be stored: there is no room on the disk to unpack the archive."))
     except BaseException:
         opened.close()
         raise
@@ -222,11 +235,32 @@ def _check_contents(path: Path, most: int) -> int:
     """
     with path.open("rb") as file:
         end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
-    if end is None:
-        raise zipfile.BadZipFile
-    if end[zipfile._ECD_SIZE] > _ENTRY_BYTES * max(0, most) + 65536:  # type: ignore[attr-defined]
-        raise _too_many(most)
-    return int(end[zipfile._ECD_OFFSET])  # type: ignore[attr-defined]
+        if end is None:
+            raise zipfile.BadZipFile
+        size, begin = end[zipfile._ECD_SIZE], end[zipfile._ECD_LOCATION]  # type: ignore[attr-defined]
+        if size > _ENTRY_BYTES * max(0, most) + 65536:
+            raise _too_many(most)
+        begin -= size
+        if end[zipfile._ECD_SIGNATURE] == zipfile.stringEndArchive64:  # type: ignore[attr-defined]
+            begin -= zipfile.sizeEndCentDir64 + zipfile.sizeEndCentDir64Locator  # type: ignore[attr-defined]
+        if begin < 0:
+            raise zipfile.BadZipFile
+        _count_entries(file, begin, size, most)
+        return int(end[zipfile._ECD_OFFSET])  # type: ignore[attr-defined]
+
+
+def _count_entries(file: BinaryIO, begin: int, size: int, most: int) -> None:
+    # What the archive says of their number is not believed, and a list of them takes many times the bytes of the table.
+    file.seek(begin)
+    end, number = begin + size, 0
+    while file.tell() < end:
+        head = file.read(_ENTRY_HEAD)
+        if len(head) < _ENTRY_HEAD or not head.startswith(_ENTRY_MAGIC):
+            raise zipfile.BadZipFile
+        number += 1
+        if number > most:
+            raise _too_many(most)
+        file.seek(sum(struct.unpack_from("<3H", head, 28)), os.SEEK_CUR)
 
 
 def _extract(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, file: Path, settings: Settings) -> None:
@@ -235,27 +269,63 @@ def _extract(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, file: Path, settin
     if is_system_file(entry.filename.replace("\\", "/")) or entry.filename.startswith("__MACOSX/"):
         raise ArchiveRefused("system-file", SYSTEM_FILE)
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-        raise ArchiveRefused("archive-no-file", "This is a link or a device, no file; links are not followed.")
+        raise ArchiveRefused("archive-no-file", N_("This is a link or a device, no file; links are not followed."))
     if entry.flag_bits & _ENCRYPTED:
-        raise ArchiveRefused("archive-encrypted", "The file is encrypted; unpack the archive and upload its files.")
+        raise ArchiveRefused("archive-encrypted", N_("The file is encrypted; unpack the archive and upload its files."))
     if entry.compress_type not in _METHODS:
         raise ArchiveRefused("archive-method", f"The file is compressed by method {entry.compress_type}, which is not unpacked.")
     most = settings["import.max_file_bytes"]
     if entry.file_size > most:
         raise ArchiveRefused("archive-too-large", f"The file has {entry.file_size:,} bytes; at most {most:,} are taken.")
     try:
-        source = opened.open(entry)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, UnicodeError, ValueError, struct.error, EOFError):
+        source = _Bzip2(opened, entry) if entry.compress_type == zipfile.ZIP_BZIP2 else opened.open(entry)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, UnicodeError, ValueError, struct.error, EOFError, OSError):
+        # OSError: the entry lies before the beginning of the archive.
         raise _damaged() from None
-    with source, file.open("xb", buffering=0) as target:
+    with closing(source), file.open("xb", buffering=0) as target:
         written = 0
         while block := _read(source):
             written += len(block)
+            if written > entry.file_size:
+                raise _damaged()
             view = memoryview(block)
             while view:
                 view = view[target.write(view) :]
     if written != entry.file_size:
         raise _damaged()
+
+
+class _Bzip2:
+    """Reads an entry that is compressed by bzip2.
+
+    zipfile decompresses all that it has read at once, and a kilobyte may become gigabytes; this gives no more than was asked for.
+    """
+
+    def __init__(self, opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+        packed = copy.copy(entry)
+        packed.compress_type, packed.file_size = zipfile.ZIP_STORED, entry.compress_size
+        # It is that of the bytes which come out.
+        del packed.CRC
+        self._packed = opened.open(packed)
+        self._decompressor = bz2.BZ2Decompressor()
+        self._expected, self._crc = entry.CRC, 0
+
+    def read(self, size: int) -> bytes:
+        """Give some bytes, at most so many; none at the end. Raises BadZipFile, EOFError, OSError."""
+        while not self._decompressor.eof:
+            data = self._packed.read(_PACKED_BLOCK) if self._decompressor.needs_input else b""
+            if self._decompressor.needs_input and not data:
+                raise EOFError
+            if block := self._decompressor.decompress(data, size):
+                self._crc = zlib.crc32(block, self._crc)
+                return block
+        if self._crc != self._expected:
+            raise zipfile.BadZipFile
+        return b""
+
+    def close(self) -> None:
+        """Let the entry go."""
+        self._packed.close()
 
 
 def _read(source: Any) -> bytes:
@@ -267,4 +337,4 @@ def _read(source: Any) -> bytes:
 
 
 def _damaged() -> ArchiveRefused:
-    return ArchiveRefused("archive-damaged", "The file is damaged in the archive: its bytes are not those that were packed.")
+    return ArchiveRefused("archive-damaged", N_("The file is damaged in the archive: its bytes are not those that were packed."))

@@ -29,6 +29,7 @@ from dicomweb import batches
 from dicomweb.imports.importer import Importer, incoming_folder
 from dicomweb.imports.outcomes import add_outcomes, outcome
 from dicomweb.imports.scanning import SYSTEM_FILE, Entry, cut, is_system_file
+from dicomweb.languages import gettext, grouped
 from dicomweb.models import Batch, Job, Outcome, Upload, escape_path
 from dicomweb.settings import Settings
 from dicomweb.storage import StorageFull, failure_of, sync_file_system
@@ -39,11 +40,15 @@ SPARE_BYTES = 256 << 20
 # A name for people is cut at so many characters, each part of it at the length that file systems know.
 MOST_NAME = 1000
 MOST_PART = 255
+# By which a file that is announced again replaces itself.
+MOST_KEY = 64
 
 _KEY = re.compile(r"[0-9a-f]{32}")
-_FILE = re.compile(r"[0-9]{6}-[0-9]{1,15}")
-# More than one line of the log.
-_TAIL_BYTES = 8 << 10
+_FILE = re.compile(r"[0-9]{6,9}-[0-9]{1,15}")
+# What a sender says of a file is kept up to so many characters.
+MOST_SAID = 8 << 10
+# More than two lines of the log, of which one may be torn.
+_TAIL_BYTES = 64 << 10
 _BLOCK = 1 << 20
 _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 
@@ -115,7 +120,7 @@ class OpenUpload:
         self.key = key
         self.folder = incoming_folder(settings) / f"{PREFIX}{key}"
         if not _KEY.fullmatch(key) or not (self.folder / "files.log").exists():
-            raise UploadGone("There is no such upload.")
+            raise UploadGone(gettext("There is no such upload."))
 
     @property
     def about(self) -> About:
@@ -123,7 +128,10 @@ class OpenUpload:
         try:
             said = orjson.loads((self.folder / "about.json").read_bytes())
         except FileNotFoundError:
-            raise UploadGone("There is no such upload.") from None
+            raise UploadGone(gettext("There is no such upload.")) from None
+        except orjson.JSONDecodeError:
+            # A power cut left it empty: what nobody can be told of is removed after its time.
+            raise UploadGone(gettext("This upload was damaged when the machine stopped.")) from None
         begun_at = datetime.fromisoformat(said["begun_at"])
         return About(said["name"], said["batch_id"], said["sender"], said["address"], begun_at)
 
@@ -133,32 +141,38 @@ class OpenUpload:
         try:
             seen = (self.folder / "about.json").stat().st_mtime
         except FileNotFoundError:
-            raise UploadGone("There is no such upload.") from None
+            raise UploadGone(gettext("There is no such upload.")) from None
         return datetime.fromtimestamp(seen + self._settings["upload.keep_seconds"], UTC)
 
-    def add(self, path: str, size: int, *, key: str = "") -> str:
+    def add(self, path: str, size: int, *, key: str = "", said: str = "") -> str:
         """Announce a file of ``size`` bytes, which are still to come; give its id.
 
-        path: its name for people, perhaps with folders. Raises TooMuch, UploadGone, StorageFailed.
+        path: its name for people, perhaps with folders. key: at most MOST_KEY characters; said: at most MOST_SAID, kept as they are.
+        Raises TooMuch, UploadGone, StorageFailed.
         """
         name = clean_path(path)
         most = self._settings["upload.max_bytes" if name.lower().endswith(".zip") else "import.max_file_bytes"]
         if size > most:
-            raise TooMuch(f"The file has {size:,} bytes; at most {most:,} are taken.")
+            raise TooMuch(gettext("The file has %(size)s bytes; at most %(most)s are taken.", size=grouped(size), most=grouped(most)))
         with self._log() as log:
             last = _last_line(log)
             number, total = last.get("n", 0) + 1, last.get("sum", 0) + size
-            if number > self._settings["upload.max_files"]:
-                raise TooMuch(f"An upload has at most {self._settings['upload.max_files']:,} files.")
+            count = number
+            if count > self._settings["upload.max_files"] or total > self._settings["upload.max_bytes"]:
+                # What was announced again, or taken out, has counted too.
+                others = [file for file in self._without_replaced() if not key or file.key != key]
+                count, total = len(others) + 1, sum(file.size for file in others) + size
+            if count > self._settings["upload.max_files"]:
+                raise TooMuch(gettext("An upload has at most %(most)s files.", most=grouped(self._settings["upload.max_files"])))
             if total > self._settings["upload.max_bytes"]:
-                raise TooMuch(f"An upload has at most {self._settings['upload.max_bytes']:,} bytes.")
+                raise TooMuch(gettext("An upload has at most %(most)s bytes.", most=grouped(self._settings['upload.max_bytes'])))
             if size > room(self._settings):
-                raise StorageFull("There is no room left on the disk for this file.")
+                raise StorageFull(gettext("There is no room left on the disk for this file."))
             file_id = f"{number:06}-{size}"
-            line = {"n": number, "sum": total, "id": file_id, "size": size, "path": name, "key": key[:64]}
+            line = {"n": number, "sum": total, "id": file_id, "size": size, "path": name, "key": key, "said": said}
             try:
-                # First the file: what the log tells of can always be asked for.
-                os.close(os.open(self.folder / file_id, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                # First the file: what the log tells of can always be asked for. Empty, whatever a power cut left of another one.
+                os.close(os.open(self.folder / file_id, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
                 _append(log, line)
             except OSError as error:
                 raise failure_of(error) from error
@@ -171,17 +185,18 @@ class OpenUpload:
         try:
             with waiting.open("xb", buffering=0) as file:
                 for block in blocks:
+                    self._check_spare()
                     size += _write(file.fileno(), block)
             waiting.rename(self.folder / self.add(path, size))
         except FileNotFoundError:
-            raise UploadGone("There is no such upload any more.") from None
+            raise UploadGone(gettext("There is no such upload any more.")) from None
         except OSError as error:
             raise failure_of(error) from error
 
-    def write(self, file_id: str, offset: int, blocks: Iterable[bytes]) -> int:
+    def write(self, file_id: str, offset: int, blocks: Iterable[bytes], *, length: int = 0) -> int:
         """Append bytes to a file; give how many it has then.
 
-        Raises UploadGone, WrongOffset, FileBusy, TooMuch, StorageFailed, and whatever the blocks raise; then of the blocks
+        length: of the blocks together, when it is known; more than belong to the file are then refused before any is written. Raises UploadGone, WrongOffset, FileBusy, TooMuch, StorageFailed, and whatever the blocks raise; then of the blocks
         those before stay.
         """
         size = size_of(file_id)
@@ -189,18 +204,23 @@ class OpenUpload:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise FileBusy("Another request is sending this file.") from None
+                raise FileBusy(gettext("Another request is sending this file.")) from None
             there = os.fstat(file).st_size
             if offset != there:
                 raise WrongOffset(there)
+            if there + length > size:
+                raise _too_long(size)
             os.lseek(file, there, os.SEEK_SET)
             try:
                 for block in blocks:
                     if there + len(block) > size:
-                        raise TooMuch(f"The file was announced with {size:,} bytes, and more were sent.")
+                        raise _too_long(size)
+                    self._check_spare()
                     there += _write(file, block)
             except OSError as error:
                 raise failure_of(error) from error
+            if not os.fstat(file).st_nlink:
+                raise UploadGone(gettext("The file was taken out of this upload meanwhile."))
         with suppress(FileNotFoundError):
             # The sign of life that expires_at looks at.
             os.utime(self.folder / "about.json")
@@ -212,7 +232,7 @@ class OpenUpload:
         try:
             return (self.folder / file_id).stat().st_size
         except FileNotFoundError:
-            raise UploadGone("There is no such file in this upload.") from None
+            raise UploadGone(gettext("There is no such file in this upload.")) from None
 
     def remove(self, file_id: str) -> None:
         """Take a file out again. Raises UploadGone."""
@@ -221,7 +241,7 @@ class OpenUpload:
             try:
                 (self.folder / file_id).unlink()
             except FileNotFoundError:
-                raise UploadGone("There is no such file in this upload.") from None
+                raise UploadGone(gettext("There is no such file in this upload.")) from None
             last = _last_line(log)
             _append(log, {"n": last.get("n", 0), "sum": last.get("sum", 0) - size, "gone": file_id})
 
@@ -230,19 +250,52 @@ class OpenUpload:
         try:
             lines = (self.folder / "files.log").read_bytes().splitlines()
         except FileNotFoundError:
-            raise UploadGone("There is no such upload.") from None
-        sizes = {entry.name: entry.stat().st_size for entry in os.scandir(self.folder)}
-        files: dict[str, SentFile] = {}
+            raise UploadGone(gettext("There is no such upload.")) from None
+        sizes = self._sizes()
+        files: dict[tuple[bool, str], SentFile] = {}
         for line in map(_understood, lines):
             file_id = line.get("id", "")
             if file_id not in sizes:
                 continue
             file = SentFile(file_id, line["path"], line["size"], sizes[file_id], line["key"])
-            known = files.get(file.key or file.file_id)
+            name = (bool(file.key), file.key or file.file_id)
+            known = files.get(name)
             # The answer to an announcement may have been lost, and so the file announced again.
             if known is None or file.complete or not known.complete:
-                files[file.key or file.file_id] = file
+                files[name] = file
         return list(files.values())
+
+    def said(self, file_id: str) -> str:
+        """Give what the sender said of a file when it was announced. Raises UploadGone."""
+        try:
+            log = (self.folder / "files.log").read_bytes()
+        except FileNotFoundError:
+            raise UploadGone(gettext("There is no such upload.")) from None
+        at = log.rfind(b'"id":"%s"' % file_id.encode("ascii", "replace"))
+        line = log[log.rfind(b"\n", 0, at) + 1 :].partition(b"\n")[0] if at >= 0 else b"{}"
+        return str(_understood(line).get("said", ""))
+
+    def _sizes(self) -> dict[str, int]:
+        sizes = {}
+        with suppress(FileNotFoundError), os.scandir(self.folder) as entries:
+            for entry in entries:
+                # One may be taken out at this moment.
+                with suppress(FileNotFoundError):
+                    sizes[entry.name] = entry.stat().st_size
+        return sizes
+
+    def _without_replaced(self) -> list[SentFile]:
+        files = self.files()
+        kept = {file.file_id for file in files}
+        for name in self._sizes():
+            if _FILE.fullmatch(name) and name not in kept:
+                (self.folder / name).unlink(missing_ok=True)
+        return files
+
+    def _check_spare(self) -> None:
+        # Each file fitted when it was announced; many together may not.
+        if shutil.disk_usage(self._settings.var).free < SPARE_BYTES:
+            raise StorageFull(gettext("There is no room left on the disk for this file."))
 
     def limits(self) -> Limits:
         """Tell what may still come. Raises UploadGone."""
@@ -252,8 +305,15 @@ class OpenUpload:
         return most._replace(files=max(0, most.files - last.get("n", 0)), bytes=max(0, most.bytes - last.get("sum", 0)))
 
     def abandon(self) -> None:
-        """Remove everything."""
+        """Remove everything; only where nobody else can make a batch of it, see ``discard_upload``."""
+        # First: who waits for it finds out that there is no upload any more.
+        self.close_log()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def close_log(self) -> None:
+        """Let nothing more be added, because the upload is a batch or is discarded."""
+        with suppress(OSError):
+            (self.folder / "files.log").unlink(missing_ok=True)
 
     @contextmanager
     def _log(self) -> Iterator[int]:
@@ -261,11 +321,11 @@ class OpenUpload:
         try:
             log = os.open(self.folder / "files.log", os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise UploadGone("There is no such upload.") from None
+            raise UploadGone(gettext("There is no such upload.")) from None
         try:
             fcntl.flock(log, fcntl.LOCK_EX)
             if not os.fstat(log).st_nlink:
-                raise UploadGone("There is no such upload any more.")
+                raise UploadGone(gettext("There is no such upload any more."))
             yield log
         finally:
             os.close(log)
@@ -275,7 +335,7 @@ class OpenUpload:
         try:
             file = os.open(self.folder / file_id, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise UploadGone("There is no such file in this upload.") from None
+            raise UploadGone(gettext("There is no such file in this upload.")) from None
         try:
             yield file
         finally:
@@ -289,7 +349,8 @@ def begin_upload(
     key = secrets.token_hex(16)
     folder = incoming_folder(settings) / f"{PREFIX}{key}"
     about = {
-        "name": name.strip()[:200] or suggested_name(now),
+        # JSON may name half a character, which nothing can write.
+        "name": name.encode("utf-8", "replace").decode().strip()[:200] or suggested_name(now),
         "batch_id": batch_id,
         "sender": sender,
         "address": address,
@@ -323,6 +384,8 @@ def announce_upload(importer: Importer, upload: OpenUpload, *, new_name: str | N
     """
     known = announced(importer, upload.key)
     if known is not None:
+        # A process that was killed right after the transaction has left it.
+        upload.close_log()
         return known
     try:
         with upload._log():
@@ -332,6 +395,14 @@ def announce_upload(importer: Importer, upload: OpenUpload, *, new_name: str | N
         if known is None:
             raise
         return known
+
+
+def discard_upload(importer: Importer, upload: OpenUpload) -> None:
+    """Remove an upload that is not a batch. Raises UploadGone: it is one, perhaps since this moment."""
+    with upload._log():
+        if announced(importer, upload.key) is not None:
+            raise UploadGone(gettext("This upload is a batch already."))
+        upload.abandon()
 
 
 def announced(importer: Importer, key: str) -> int | None:
@@ -344,7 +415,7 @@ def _announce(importer: Importer, upload: OpenUpload, new_name: str | None) -> i
     settings, now, about = importer.settings, importer.clock(), upload.about
     complete = sorted((file for file in upload.files() if file.complete), key=lambda file: os.fsencode(file.path))
     if not complete:
-        raise NothingToImport("No file of this upload is complete.")
+        raise NothingToImport(gettext("No file of this upload is complete."))
     there = set(os.listdir(upload.folder))
     if settings["storage.sync"]:
         sync_file_system(upload.folder)
@@ -431,6 +502,7 @@ def _clear(importer: Importer, folder: Path) -> None:
             kept = {PurePosixPath(place).parts[1] for place in places if place is not None and place.startswith(folder.name)}
             owed = dbsession.scalar(sa.select(Job.id).where(Job.batch_id == batch.id, Job.status != "done").limit(1))
     if batch is not None:
+        (folder / "files.log").unlink(missing_ok=True)
         if batch.status == "DONE" and owed is None:
             _remove_all_but(folder, kept)
         return
@@ -442,9 +514,7 @@ def _clear(importer: Importer, folder: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         return
     if upload.expires_at < importer.clock():
-        with upload._log():
-            if announced(importer, key) is None:
-                upload.abandon()
+        discard_upload(importer, upload)
 
 
 def folders_of_batch(importer: Importer, batch_id: int) -> list[Path]:
@@ -485,8 +555,12 @@ def clean_path(text: str) -> str:
 def size_of(file_id: str) -> int:
     """Tell how large a file will be, by its id. Raises UploadGone."""
     if not _FILE.fullmatch(file_id):
-        raise UploadGone("There is no such file in this upload.")
+        raise UploadGone(gettext("There is no such file in this upload."))
     return int(file_id.partition("-")[2])
+
+
+def _too_long(size: int) -> TooMuch:
+    return TooMuch(f"The file was announced with {size:,} bytes, and more were sent.")
 
 
 def distinct(paths: Iterable[str]) -> Iterator[str]:

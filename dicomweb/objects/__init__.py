@@ -6,6 +6,7 @@ them, so each reader has a bound and says what it left out::
     kind_of(header)   # "report", "document", "waveform", "structures", "plan", "state", or "" for everything else
 """
 
+from dicomweb.objects.contours import Drawing, Drawn, read_contours, read_drawn
 from dicomweb.objects.documents import Document, read_document
 from dicomweb.objects.kinds import class_name, kind_of
 from dicomweb.objects.plans import Plan, read_plan
@@ -15,6 +16,6 @@ from dicomweb.objects.structures import Structures, read_structures
 from dicomweb.objects.waveforms import CannotDraw, Waveform, draw, read_waveforms
 
 __all__ = [
-    "CannotDraw", "Document", "Plan", "Report", "State", "Structures", "Waveform", "class_name", "draw", "kind_of", "read_document", "read_plan",
-    "read_report", "read_state", "read_structures", "read_waveforms",
+    "CannotDraw", "Document", "Drawing", "Drawn", "Plan", "Report", "State", "Structures", "Waveform", "class_name", "draw", "kind_of", "read_contours",
+    "read_document", "read_drawn", "read_plan", "read_report", "read_state", "read_structures", "read_waveforms",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from dicomweb.languages import gettext
 from dicomweb.objects.elements import Header, code, date, facts, text
 
 TAG = "00420011"
@@ -25,8 +26,8 @@ class Document(NamedTuple):
 def read_document(header: Header) -> Document:
     """Read what the header says of a document."""
     media_type = text(header, "00420012").strip().lower()
-    title = text(header, "00420010") or code(header, "0040A043") or "Document"
-    told = facts(header, {"Kind": "00420012", "Burned in annotation": "00280301"})
+    title = text(header, "00420010") or code(header, "0040A043") or gettext("Document")
+    told = facts(header, {gettext("Kind"): "00420012", gettext("Burned in annotation"): "00280301"})
     if day := date(text(header, "00080023")):
-        told.insert(0, ("Date", day))
+        told.insert(0, (gettext("Date"), day))
     return Document(title, media_type, told)

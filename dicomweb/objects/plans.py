@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from dicomweb.languages import gettext
 from dicomweb.objects.elements import Header, date, facts, item, items, reference, text, whole
 
 MOST_ROWS = 500
@@ -21,9 +22,9 @@ class Plan(NamedTuple):
 
 def read_plan(header: Header) -> Plan:
     """Read a plan for photons or ions."""
-    told = facts(header, {"Name": "300A0003", "Description": "300A0004", "Intent": "300A000A", "Geometry": "300A000C", "Approval": "300E0002"})
+    told = facts(header, {gettext("Name"): "300A0003", gettext("Description"): "300A0004", gettext("Intent"): "300A000A", gettext("Geometry"): "300A000C", gettext("Approval"): "300E0002"})
     if day := date(text(header, "300A0006")):
-        told.insert(0, ("Date", day))
+        told.insert(0, (gettext("Date"), day))
     prescriptions: list[tuple[str, ...]] = [
         (text(one, "300A0012"), text(one, "300A0014").lower(), text(one, "300A0016"), text(one, "300A0020").lower(), _dose(text(one, "300A0026")))
         for one in items(header, "300A0010")[:MOST_ROWS]
@@ -33,11 +34,11 @@ def read_plan(header: Header) -> Plan:
     ]
     beams: list[tuple[str, ...]] = [_beam(one) for one in (items(header, "300A00B0") or items(header, "300A03A2"))[:MOST_ROWS]]
     tables: list[Table] = [
-        ("Prescriptions", ("Number", "Of", "Description", "Kind", "Dose"), prescriptions),
-        ("Groups of fractions", ("Number", "Fractions", "Beams", "Brachytherapy set-ups"), groups),
-        ("Beams", ("Number", "Name", "Kind", "Radiation", "Energy", "Gantry", "Control points", "Machine"), beams),
+        (gettext("Prescriptions"), (gettext("Number"), "Of", gettext("Description"), gettext("Kind"), gettext("Dose")), prescriptions),
+        (gettext("Groups of fractions"), (gettext("Number"), gettext("Fractions"), gettext("Beams"), gettext("Brachytherapy set-ups")), groups),
+        (gettext("Beams"), (gettext("Number"), gettext("Name"), gettext("Kind"), gettext("Radiation"), gettext("Energy"), gettext("Gantry"), gettext("Control points"), gettext("Machine")), beams),
     ]
-    return Plan(text(header, "300A0002") or "Plan", told, [table for table in tables if table[2]], reference(item(header, "300C0060"))[1])
+    return Plan(text(header, "300A0002") or gettext("Plan"), told, [table for table in tables if table[2]], reference(item(header, "300C0060"))[1])
 
 
 def _beam(beam: Header) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from dicomweb.languages import gettext
 from dicomweb.objects.elements import Header, code, date, facts, item, items, moment, reference, text, time, values
 from dicomweb.objects.kinds import class_name
 
@@ -44,13 +45,13 @@ def read_report(header: Header) -> Report:
     """Read a report; of a very long or deep one the beginning."""
     counter = _Counter()
     root = _item(header, counter, 0)
-    told = facts(header, {"Completion": "0040A491", "Verification": "0040A493", "Author": "0040A075"})
+    told = facts(header, {gettext("Completion"): "0040A491", gettext("Verification"): "0040A493", gettext("Author"): "0040A075"})
     observers = [text(one, "0040A075") for one in items(header, "0040A073")]
     if any(observers):
-        told.append(("Verified by", ", ".join(filter(None, observers[:20]))))
+        told.append((gettext("Verified by"), ", ".join(filter(None, observers[:20]))))
     if day := date(text(header, "00080023")):
-        told.insert(0, ("Date", f"{day} {time(text(header, '00080033'))}".strip()))
-    return Report(root.name or "Report", told, root, counter.left_out)
+        told.insert(0, (gettext("Date"), f"{day} {time(text(header, '00080033'))}".strip()))
+    return Report(root.name or gettext("Report"), told, root, counter.left_out)
 
 
 class _Counter:
@@ -75,13 +76,13 @@ def _item(header: Header, counter: _Counter, depth: int) -> Item:
 def _value(header: Header, kind: str) -> tuple[str, str]:
     """Give the value of a content item, and the instance it refers to."""
     if "0040DB73" in header:
-        return f"see item {'.'.join(map(str, values(header, '0040DB73')))}", ""
+        return gettext("see item %(item)s", item=".".join(map(str, values(header, "0040DB73")))), ""
     match kind:
         case "NUM":
             measured = item(header, "0040A300")
             unit = text(item(measured, "004008EA"), "00080100")
             written = f"{text(measured, '0040A30A')} {'' if unit in ('1', '{ratio}') else unit}".strip()
-            return written or code(header, "0040A301") or "no value", ""
+            return written or code(header, "0040A301") or gettext("no value"), ""
         case "CODE":
             return code(header, "0040A168"), ""
         case "DATE":

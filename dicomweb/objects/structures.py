@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from dicomweb.languages import gettext
 from dicomweb.objects.elements import Header, date, facts, items, number, text, values, whole
 
 MOST_STRUCTURES = 2000
@@ -40,10 +41,10 @@ def read_structures(header: Header) -> Structures:
     observed = {text(one, "30060084"): one for one in items(header, "30060080")}
     found = items(header, "30060020")
     rows = [_structure(one, drawn, observed) for one in found[:MOST_STRUCTURES]]
-    told = facts(header, {"Name": "30060004", "Description": "30060006", "Approval": "300E0002"})
+    told = facts(header, {gettext("Name"): "30060004", gettext("Description"): "30060006", gettext("Approval"): "300E0002"})
     if day := date(text(header, "30060008")):
-        told.insert(0, ("Date", day))
-    return Structures(text(header, "30060002") or "Structures", told, rows, _series(header), len(found) - len(rows))
+        told.insert(0, (gettext("Date"), day))
+    return Structures(text(header, "30060002") or gettext("Structures"), told, rows, _series(header), len(found) - len(rows))
 
 
 def _structure(roi: Header, drawn: dict[str, Header], observed: dict[str, Header]) -> Structure:

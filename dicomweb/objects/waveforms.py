@@ -11,6 +11,7 @@ from array import array
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
+from dicomweb.languages import gettext
 from dicomweb.objects.elements import Header, code, facts, item, items, number, text, whole
 
 TAG = "54001010"
@@ -72,13 +73,13 @@ def _waveform(group: Header, at: int) -> Waveform:
     rate = number(group, "003A001A") or 0.0
     samples, channels = whole(group, "003A0010"), whole(group, "003A0005")
     definitions = items(group, "003A0200")[:MOST_CHANNELS]
-    told = facts(group, {"Origin": "003A0004"})
-    told.append(("Channels", str(channels)))
+    told = facts(group, {gettext("Origin"): "003A0004"})
+    told.append((gettext("Channels"), str(channels)))
     if rate > 0:
-        told += [("Sampled", f"{rate:g} Hz"), ("Length", f"{samples / rate:g} s")]
+        told += [(gettext("Sampled"), gettext("%(rate)s Hz", rate=f"{rate:g}")), (gettext("Length"), f"{samples / rate:g} s")]
     named = [_channel(one, number_) for number_, one in enumerate(definitions, 1)]
     return Waveform(
-        text(group, "003A0020") or f"Group {at}", told, named, samples, rate if rate > 0 else 0.0, _TYPES.get(text(group, "54001006"), ""), channels,
+        text(group, "003A0020") or gettext("Group %(number)s", number=at), told, named, samples, rate if rate > 0 else 0.0, _TYPES.get(text(group, "54001006"), ""), channels,
     )  # fmt: skip
 
 
@@ -92,14 +93,14 @@ def _channel(definition: Header, at: int) -> Channel:
 def draw(waveform: Waveform, data: bytes) -> str:
     """Draw the curves of a group as SVG. data: its samples, little endian, the channels interleaved. Raises CannotDraw."""
     if not waveform.kind:
-        raise CannotDraw("The samples are coded in a way that is not drawn here.")
+        raise CannotDraw(gettext("The samples are coded in a way that is not drawn here."))
     count = waveform.all_channels
     if not waveform.rate or not waveform.samples or not count or not waveform.channels:
-        raise CannotDraw("The header does not say how the samples are to be read.")
+        raise CannotDraw(gettext("The header does not say how the samples are to be read."))
     size = _BYTES[waveform.kind]
     shown = min(waveform.samples, int(SECONDS * waveform.rate) or 1, len(data) // (size * count))
     if shown < 2:
-        raise CannotDraw("There are no samples.")
+        raise CannotDraw(gettext("There are no samples."))
     samples = array(waveform.kind)
     samples.frombytes(data[: shown * count * size])
     if sys.byteorder == "big":

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dicomweb.languages import gettext
 from dicomweb.pixels.asked import MAX_FRAME_BYTES, CannotRender, Cut, Frame, Look, Plain, frame_json, look_json
 
 CHILDREN = 2
@@ -112,7 +113,7 @@ class Renderer:
         try:
             child = self._children.get(timeout=self._seconds)
         except queue.Empty:
-            raise CannotRender("busy", "Too many images are being drawn at the moment; please try again.") from None
+            raise CannotRender("busy", gettext("Too many images are being drawn at the moment; please try again.")) from None
         try:
             if child is not None and not child.usable():
                 child.end()
@@ -180,11 +181,11 @@ class _Child:
             # A decoder that was taken over may say anything at all.
             if self._ended() and self._process.returncode == -signal.SIGALRM:
                 raise self._slow() from None
-            raise CannotRender("crashed", "The decoder crashed on this image; its pixel data is probably damaged.") from None
+            raise CannotRender("crashed", gettext("The decoder crashed on this image; its pixel data is probably damaged.")) from None
         return told, answer
 
     def _slow(self) -> CannotRender:
-        return CannotRender("slow", f"Drawing this image took longer than {self._seconds:g} seconds.")
+        return CannotRender("slow", gettext("Drawing this image took longer than %(seconds)s seconds.", seconds=f"{self._seconds:g}"))
 
     def end(self) -> None:
         """Kill the process and take its ashes."""

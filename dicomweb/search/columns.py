@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from dicomweb import index, query
 from dicomweb.headers.dictionary import CREATOR_CHARACTERS, ESCAPED
+from dicomweb.languages import N_
 from dicomweb.search.errors import UnknownColumn
 
 LEVELS = ("image", "series", "study")
@@ -20,12 +21,12 @@ MOST_COLUMNS = 100
 
 # Facts about a row that are in no header: name -> what it is.
 FACTS = {
-    "id": "The number of the image, series or study in this application.",
-    "batch": "The batch, of several images that of the first one.",
-    "path": "Where the file was in its batch, of several images that of the first one.",
-    "added": "When it was imported, of several images the first one.",
-    "images": "How many images match.",
-    "label": "The labels on the image, series or study itself.",
+    "id": N_("The number of the image, series or study in this application."),
+    "batch": N_("The batch, of several images that of the first one."),
+    "path": N_("Where the file was in its batch, of several images that of the first one."),
+    "added": N_("When it was imported, of several images the first one."),
+    "images": N_("How many images match."),
+    "label": N_("The labels on the image, series or study itself."),
 }
 
 DEFAULT_COLUMNS: dict[str, tuple[str, ...]] = {

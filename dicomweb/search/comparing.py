@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from dicomweb import index, query
 from dicomweb.headers.dictionary import path_of
+from dicomweb.languages import gettext
 from dicomweb.models import Image
 from dicomweb.search.columns import element_text
 from dicomweb.search.compiling import compile_query
@@ -61,7 +62,7 @@ def varies(dbsession: Session, node: query.Node) -> list[Varying]:
     try:
         found = index.summarise_paths(dbsession, expression, most_distinct=MOST_DISTINCT, examples=EXAMPLES)
     except index.TooManyGroups as error:
-        raise TooBroad("The result is too large to look at all of its headers; please narrow the search.") from error
+        raise TooBroad(gettext("The result is too large to look at all of its headers; please narrow the search.")) from error
     return [Varying(path, _keyword(path), vr, images, distinct, more, constant, texts) for path, vr, images, distinct, more, constant, texts in found]
 
 
@@ -97,7 +98,7 @@ def _flat_header(dbsession: Session, image: Image) -> dict[_Place, _Found]:
     key = image.header_key
     header = index.read_headers(dbsession, [key], bulk_prefix=lambda _key: b"") if key is not None else {}
     if key is None or key not in header:
-        raise SearchError("An image that has not been imported has no header to compare.")
+        raise SearchError(gettext("An image that has not been imported has no header to compare."))
     elements = {tag: orjson.loads(element) for tag, element in index.read_meta(dbsession, [key])[key].items()}
     return dict(_flatten(elements | orjson.loads(header[key]), "", ()))
 

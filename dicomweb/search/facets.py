@@ -10,6 +10,7 @@ from datetime import date
 from sqlalchemy.orm import Session
 
 from dicomweb import index, query
+from dicomweb.languages import gettext
 from dicomweb.query.numbers import NUMBER_VRS
 from dicomweb.search.columns import LEVELS
 from dicomweb.search.compiling import compile_query, paths_of
@@ -81,7 +82,7 @@ def facets_of(
     if level not in LEVELS:
         raise SearchError("The level is image, series or study.")
     if not all(1 <= limit <= MOST_VALUES for _, limit in wanted):
-        raise SearchError(f"A facet has 1 to {MOST_VALUES} values.")
+        raise SearchError(gettext("A facet has 1 to %(most_values)s values.", most_values=MOST_VALUES))
     asked = index.look(dbsession, compile_query(dbsession, node))
     total = count_found(dbsession, asked, level)
     return [_facet(dbsession, asked, field, level, limit, total) for field, limit in wanted]

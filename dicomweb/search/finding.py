@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 
 from dicomweb import index, query
 from dicomweb.index.dialect import dialect_of
+from dicomweb.languages import gettext
 from dicomweb.models import Batch, Image, Label, LabelLink, Series
 from dicomweb.search.columns import LEVELS, Column, read_values, resolve_column, resolve_columns
 from dicomweb.search.compiling import compile_query
@@ -286,4 +287,4 @@ def _read_cursor(cursor: str | None, level: str, order: Sequence[tuple[Column, b
                 return Place(tuple(tuple(value) for value in values), id_), backwards
     except (ValueError, binascii.Error):
         pass
-    raise BadCursor("That page is none of this search; begin at the first one.")
+    raise BadCursor(gettext("That page is none of this search; begin at the first one."))

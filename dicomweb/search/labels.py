@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from dicomweb import index, query
 from dicomweb.db import change, insert_missing
 from dicomweb.index.dialect import dialect_of
+from dicomweb.languages import gettext, grouped
 from dicomweb.models import Batch, Image, Label, LabelLink, Series, Study
 from dicomweb.search.compiling import compile_query
 from dicomweb.search.errors import SearchError, TooBroad
@@ -87,7 +88,7 @@ def _target(kind: str) -> Any:
 def _found(dbsession: Session, node: query.Node, level: str) -> sa.Select[Any]:
     expression = compile_query(dbsession, node)
     if count_found(dbsession, expression, level) > MOST_LABELLED:
-        raise TooBroad(f"At most {MOST_LABELLED:,} rows are labelled at once; please label series or studies instead, or narrow the search.")
+        raise TooBroad(gettext("At most %(most_labelled)s rows are labelled at once; please label series or studies instead, or narrow the search.", most_labelled=grouped(MOST_LABELLED)))
     if level == "image":
         keys = index.select_keys(dbsession, expression).subquery()
         return sa.select(Image.id.label("id")).join(keys, keys.c.key == Image.header_key)
@@ -98,7 +99,7 @@ def _link(dbsession: Session, name: str, kind: str, ids: sa.Select[Any], *, now:
     name = " ".join(name.split())
     folded = index.fold(name)
     if not folded or len(name) > LONGEST_NAME or not name.isprintable() or name.startswith("-"):
-        raise SearchError(f"A label has 1 to {LONGEST_NAME} printable characters, and does not begin with a minus.")
+        raise SearchError(gettext("A label has 1 to %(most)s printable characters, and does not begin with a minus.", most=LONGEST_NAME))
     insert_missing(dbsession, Label, [{"name": name, "folded": folded, "created_at": now}])
     label_id = dbsession.scalar(sa.select(Label.id).where(Label.folded == folded))
     found = ids.subquery()

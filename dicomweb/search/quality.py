@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session, joinedload
 from dicomweb import index, volumes
 from dicomweb.db import among, fetch
 from dicomweb.index.dialect import dialect_of
+from dicomweb.languages import N_, gettext, ngettext
 from dicomweb.models import (
     GROUP_SIZE,
     Field,
@@ -48,21 +49,21 @@ _MODALITY, _SOP_CLASS, _POSITION, _FRAME_OF_REFERENCE = "00080060", "00080016", 
 _NESTED = re.compile(rb'"(%s)":\{"vr":"[A-Z]{2}","(?:Value|InlineBinary|BulkDataURI)"' % "|".join(one.tag for one in IDENTIFYING).encode())
 
 SENTENCES = {
-    "gap": "Slices are missing: the distance between neighbours is a multiple of what it is elsewhere in the series.",
-    "uneven": "The distances between slices differ.",
-    "duplicate-positions": "Several images lie at the same place, and nothing in their headers tells them apart.",
-    "tilted": "The slices are shifted against each other: the gantry was tilted.",
-    "mixed-orientation": "The images of one series lie in several orientations.",
-    "conflict": "The SOPInstanceUID is used for files with different bytes (PS3.5 9.1 wants one for each instance). Both are kept.",
-    "several-patients": "The StudyInstanceUID is used for several patients (PS3.3 C.7.2.1 wants it to be one study of one patient).",
-    "several-studies": "The SeriesInstanceUID is used in several studies.",
-    "bad-uid": "A UID is not made of numbers without leading zeros between dots, or has more than 64 characters (PS3.5 9.1).",
-    "missing-uid": "Files without StudyInstanceUID, SeriesInstanceUID or SOPInstanceUID were not imported.",
-    "no-class": "The SOPClassUID is missing, so nothing says what kind of object this is.",
-    "no-frame-of-reference": "The images say where they lie, but no FrameOfReferenceUID says in which space.",
-    "wrong-vr": "An element has another value representation than PS3.6 gives it.",
-    "burned-in": "BurnedInAnnotation says that the pixels show who the patient is.",
-    "perhaps-burned-in": "Devices often write the name of the patient into pixels of this kind, and BurnedInAnnotation does not say that it was not done.",
+    "gap": N_("Slices are missing: the distance between neighbours is a multiple of what it is elsewhere in the series."),
+    "uneven": N_("The distances between slices differ."),
+    "duplicate-positions": N_("Several images lie at the same place, and nothing in their headers tells them apart."),
+    "tilted": N_("The slices are shifted against each other: the gantry was tilted."),
+    "mixed-orientation": N_("The images of one series lie in several orientations."),
+    "conflict": N_("The SOPInstanceUID is used for files with different bytes (PS3.5 9.1 wants one for each instance). Both are kept."),
+    "several-patients": N_("The StudyInstanceUID is used for several patients (PS3.3 C.7.2.1 wants it to be one study of one patient)."),
+    "several-studies": N_("The SeriesInstanceUID is used in several studies."),
+    "bad-uid": N_("A UID is not made of numbers without leading zeros between dots, or has more than 64 characters (PS3.5 9.1)."),
+    "missing-uid": N_("Files without StudyInstanceUID, SeriesInstanceUID or SOPInstanceUID were not imported."),
+    "no-class": N_("The SOPClassUID is missing, so nothing says what kind of object this is."),
+    "no-frame-of-reference": N_("The images say where they lie, but no FrameOfReferenceUID says in which space."),
+    "wrong-vr": N_("An element has another value representation than PS3.6 gives it."),
+    "burned-in": N_("BurnedInAnnotation says that the pixels show who the patient is."),
+    "perhaps-burned-in": N_("Devices often write the name of the patient into pixels of this kind, and BurnedInAnnotation does not say that it was not done."),
 }
 
 
@@ -216,7 +217,7 @@ class _Headers:
             if self._counts[code]:
                 yield Note(code, self._counts[code], ())
         wrong = [
-            Place("element", 0, keyword_of(tag) or tag, images, f"{vr} instead of {expected}")
+            Place("element", 0, keyword_of(tag) or tag, images, gettext("%(vr)s instead of %(expected)s", vr=vr, expected=expected))
             for (tag, vr), images in sorted(self._vrs.items())
             if (expected := _expected_vr(tag)) and vr not in expected.split(" or ")
         ]
@@ -246,7 +247,7 @@ def _geometry(slices: Mapping[int, Sequence[volumes.Slice]], series: Mapping[int
                 found[unfit.code].append(_series_place(series[id_], len(unfit.keys), remark))
         orientations = {_rounded(one) for one in of_series if one.right and one.down}
         if len(orientations) > 1:
-            found["mixed-orientation"].append(_series_place(series[id_], len(of_series), f"{len(orientations)} orientations"))
+            found["mixed-orientation"].append(_series_place(series[id_], len(of_series), gettext("%(number)s orientations", number=len(orientations))))
     for code in (*_ODD, "mixed-orientation"):
         if found[code]:
             yield Note(code, sum(place.images for place in found[code]), *_some(found[code]))
@@ -260,7 +261,7 @@ def _missing(stack: Sequence[volumes.Slice]) -> str:
             steps.append(sum((a - b) ** 2 for a, b in zip(one.position, next_.position, strict=True)) ** 0.5)
     middle = sorted(steps)[len(steps) // 2]
     gaps = [round(step / middle) - 1 for step in steps if step > 1.5 * middle]
-    return f"{sum(gaps)} missing in {len(gaps)} {'gap' if len(gaps) == 1 else 'gaps'}"
+    return ngettext("%(missing)s missing in %(gaps)s gap", "%(missing)s missing in %(gaps)s gaps", len(gaps), missing=sum(gaps), gaps=len(gaps))
 
 
 def _rounded(one: volumes.Slice) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from dicomweb import query
 from dicomweb.db import change
+from dicomweb.languages import gettext
 from dicomweb.models import SavedSearch
 from dicomweb.search.columns import DEFAULT_COLUMNS, LEVELS, resolve_columns
 from dicomweb.search.errors import SearchError
@@ -26,7 +27,7 @@ def save_search(dbsession: Session, name: str, text: str, *, level: str = "image
     """
     name = " ".join(name.split())
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
-        raise SearchError(f"The name of a search has 1 to {LONGEST_NAME} printable characters.")
+        raise SearchError(gettext("The name of a search has 1 to %(most)s printable characters.", most=LONGEST_NAME))
     if level not in LEVELS:
         raise SearchError("The level is image, series or study.")
     query.parse(text, now=now)

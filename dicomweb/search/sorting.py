@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from dicomweb import index
 from dicomweb.index.dialect import dialect_of
+from dicomweb.languages import gettext, grouped
 from dicomweb.models import Batch, Image, Label, LabelLink
 from dicomweb.search.columns import Column
 from dicomweb.search.errors import TooBroad
@@ -86,7 +87,7 @@ def sorted_page(
     """
     if total > MOST_SORTED:
         raise TooBroad(
-            f"More than {MOST_SORTED:,} rows are not sorted by other columns than the order of import; please narrow the search."
+            gettext("More than %(most_sorted)s rows are not sorted by other columns than the order of import; please narrow the search.", most_sorted=grouped(MOST_SORTED))
         )
     rows = _places(dbsession, asked, level, [column for column, _ in order])
     falling = [descending for _, descending in order]

@@ -11,12 +11,17 @@ import logging
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
 from pyramid.httpexceptions import HTTPSeeOther
+from pyramid.tweens import INGRESS
 
 from dicomweb.assets import AssetsMissing, asset_url
+from dicomweb.languages import counted, gettext, ngettext, script_texts, spoken
 from dicomweb.models import BATCH_STATUS, IMAGE_STATUS, OUTCOME_KIND
 from dicomweb.views import formats
 from dicomweb.views.looks import look_of
@@ -61,12 +66,36 @@ def add_globals(event: Any) -> None:
     settings = request.registry.settings["dicomweb"]
     event["asset_url"] = _asset_url
     event["look"] = look_of(request)
+    event["language"] = spoken()
+    event["script_texts"] = _script_texts(spoken())
     event["lockdown"] = settings["lockdown.mode"]
     event["here"] = request.environ["PATH_INFO"]
     event["now"] = datetime.now(UTC)
     event["batch_sentences"] = BATCH_STATUS
     event["image_sentences"] = IMAGE_STATUS
     event["outcome_sentences"] = OUTCOME_KIND
+
+
+class TextsOfTemplates:
+    """What ``_`` and ``trans`` of the templates say, for pyramid_jinja2, which knows a domain for each package."""
+
+    def __init__(self, domain: str) -> None:
+        pass
+
+    @staticmethod
+    def gettext(text: str) -> str:
+        """Say a text in the language of the page."""
+        return gettext(text)
+
+    @staticmethod
+    def ngettext(one: str, many: str, number: int) -> str:
+        """Say the text for a number in the language of the page."""
+        return ngettext(one, many, number)
+
+
+@cache
+def _script_texts(language: str) -> Markup:
+    return htmlsafe_json_dumps(script_texts(language), ensure_ascii=False)
 
 
 def _asset_url(name: str) -> str:
@@ -86,11 +115,16 @@ def includeme(config: Any) -> None:
             "jinja2.trim_blocks": True,
             "jinja2.lstrip_blocks": True,
             "jinja2.filters": {name: getattr(formats, name) for name in formats.FILTERS},
+            "jinja2.globals": {"counted": counted},
+            "jinja2.i18n.gettext": TextsOfTemplates,
+            "jinja2.newstyle": True,
         }
     )
     config.include("pyramid_jinja2")
     config.add_jinja2_search_path(str(TEMPLATES))
     config.add_subscriber(add_globals, "pyramid.events.BeforeRender")
+    # Outside the exception views, whose pages are in a language too.
+    config.add_tween("dicomweb.views.looks.language_tween", under=INGRESS)
     config.add_static_view("static", "dicomweb:static", cache_max_age=STATIC_SECONDS)
     config.include("dicomweb.views.ohif")
     config.scan("dicomweb.views")

@@ -10,6 +10,7 @@ from pyramid.security import remember
 from pyramid.view import view_config
 
 from dicomweb import passwords, sessions, tokens
+from dicomweb.languages import gettext
 from dicomweb.passwords import PasswordRefused
 from dicomweb.resources import SettingsResource
 from dicomweb.security import Permission, session_token
@@ -48,14 +49,14 @@ def change_password(context: SettingsResource, request: Any) -> Any:
     status = 400
     try:
         if settings["lockdown.password"]:
-            raise PasswordRefused("The password is given by lockdown.password (DICOMWEB_PASSWORD); change it there.")
+            raise PasswordRefused(gettext("The password is given by lockdown.password (DICOMWEB_PASSWORD); change it there."))
         if not settings["lockdown.mode"]:
-            raise PasswordRefused("The lockdown is off, so no password is in force.")
+            raise PasswordRefused(gettext("The lockdown is off, so no password is in force."))
         if not request.registry["lock"].opens(old, request.remote_addr or ""):
             status = 403
-            raise PasswordRefused("The old password is not right; nothing was changed.")
+            raise PasswordRefused(gettext("The old password is not right; nothing was changed."))
         if new != request.POST.get("again", ""):
-            raise PasswordRefused("The new password was not given twice in the same way.")
+            raise PasswordRefused(gettext("The new password was not given twice in the same way."))
         passwords.set_password(settings, new)
     except PasswordRefused as refused:
         request.response.status = status

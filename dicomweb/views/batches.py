@@ -13,6 +13,7 @@ from pyramid.view import view_config
 from dicomweb import asking, batches, imports, jobs, ohif, query, search
 from dicomweb.asking import Mistake
 from dicomweb.imports import reasons
+from dicomweb.languages import gettext
 from dicomweb.listing import Page, take_page
 from dicomweb.models import BATCH_SOURCE, BATCH_STATUS, Batch, Cleanup, Image, Outcome, Series
 from dicomweb.resources import BatchResource, ImagesContainer
@@ -277,9 +278,9 @@ def delete_batch(context: BatchResource, request: Any) -> Any:
     """Delete a batch: only when what was shown is what there is, and when it was asked for twice."""
     batch = context.batch
     if request.POST.get("sure") != "yes":
-        error = "Please tick the box to say that you are sure."
+        error = gettext("Please tick the box to say that you are sure.")
     elif request.POST.get("images") != str(batch.image_count):
-        error = "The batch has changed since you were asked; please look again at what will be deleted."
+        error = gettext("The batch has changed since you were asked; please look again at what will be deleted.")
     else:
         # Who asks again for what is to be deleted anyway wants it now.
         at_once = batch.delete_at is not None or request.POST.get("when") == "now"

@@ -15,6 +15,7 @@ from pyramid.view import view_config
 from dicomweb import asking, batches
 from dicomweb.asking import Mistake
 from dicomweb.exports import KINDS
+from dicomweb.languages import gettext
 from dicomweb.models import Batch
 from dicomweb.resources import BatchesContainer
 from dicomweb.search import batch_lists
@@ -61,7 +62,7 @@ def change_chosen(context: BatchesContainer, request: Any) -> Any:
     asked = _asked(request, deed, found)
     error = ""
     if not found or given.get("told") != _told(asked["sums"]):
-        error = "The batches have changed since you were asked; please look again at what will be done."
+        error = gettext("The batches have changed since you were asked; please look again at what will be done.")
     elif deed == "delete":
         if given.get("sure") == "yes":
             at_once = given.get("when") == "now"
@@ -70,7 +71,7 @@ def change_chosen(context: BatchesContainer, request: Any) -> Any:
             if minutes and (count or asked["leaving"]):
                 return see_other(request, place.here(done="leaving-many"))
             return see_other(request, place.here(done="deleting-many" if count else "already-deleting"))
-        error = "Please tick the box to say that you are sure."
+        error = gettext("Please tick the box to say that you are sure.")
     elif deed == "retry":
         chunk_files = request.registry.settings["dicomweb"]["import.chunk_files"]
         count = sum(_retry(request, batch, chunk_files, now) for batch in found if batch.error_count)

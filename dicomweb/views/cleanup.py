@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from dicomweb import batches, imports
 from dicomweb.imports import CannotClean, Cleanable
 from dicomweb.imports.cleaning import AT_ONCE
+from dicomweb.languages import gettext
 from dicomweb.listing import take_page
 from dicomweb.models import Batch, Cleanup
 from dicomweb.resources import BatchResource, SettingsResource
@@ -73,10 +74,10 @@ def ask_before_cleaning(context: SettingsResource, request: Any) -> dict[str, An
         reason = imports.why_not(settings, batch)
         totals = Cleanable(1, batch.image_count, batch.byte_count)
     else:
-        reason = "Files are indexed where they are (import.mode is reference)." if settings["import.mode"] == "reference" else None
+        reason = gettext("Files are indexed where they are (import.mode is reference).") if settings["import.mode"] == "reference" else None
         totals = imports.count_cleanable(dbsession, older_than=timedelta(days=days or 0), now=now)
         if not totals.batches and reason is None:
-            reason = "There is no source folder that can be removed."
+            reason = gettext("There is no source folder that can be removed.")
     return {
         "batch": batch,
         "days": days,
@@ -98,7 +99,7 @@ def clean(context: SettingsResource, request: Any) -> Any:
     asked = _asked(context, request)
     if request.POST.get("batches") != str(asked["totals"].batches):
         request.response.status = 400
-        return {**asked, "error": "There are more or fewer batches than you were shown; please look again at what will be removed."}
+        return {**asked, "error": gettext("There are more or fewer batches than you were shown; please look again at what will be removed.")}
     if batch is not None:
         try:
             imports.ask_clean(dbsession, batch, settings, now=now)
@@ -122,7 +123,7 @@ def _wanted(dbsession: Session, given: Any) -> tuple[Batch | None, int | None]:
         text = given["batch"]
         batch = dbsession.get(Batch, int(text)) if _ID.fullmatch(text) else None
         if batch is None:
-            raise HTTPNotFound("There is no such batch.")
+            raise HTTPNotFound(gettext("There is no such batch."))
         return batch, None
     text = given.get("days", "0").strip()
     return None, int(text) if _DAYS.fullmatch(text) else 0

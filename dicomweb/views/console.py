@@ -17,6 +17,7 @@ from pyramid.view import view_config
 from dicomweb import asking, query, search
 from dicomweb.asking import Mistake, Question
 from dicomweb.exports import KINDS
+from dicomweb.languages import N_
 from dicomweb.resources import ConsoleResource
 from dicomweb.security import Permission
 from dicomweb.views.search import export_address
@@ -27,14 +28,14 @@ MOST_FACETS = 6
 
 # Command -> what may follow it, and what it does.
 COMMANDS = {
-    "count": ("[query]", "how many there are"),
-    "facet": ("element …", "the values of elements, counted"),
-    "columns": ("[element, …]", "what is shown; without elements the usual columns"),
-    "level": ("image | series | study", "what is found"),
-    "export": ("", "links to the whole result as a file"),
-    "say": ("", "the query as a sentence"),
-    "help": ("", "this list"),
-    "clear": ("", "an empty page"),
+    "count": ("[query]", N_("how many there are")),
+    "facet": ("element …", N_("the values of elements, counted")),
+    "columns": ("[element, …]", N_("what is shown; without elements the usual columns")),
+    "level": ("image | series | study", N_("what is found")),
+    "export": ("", N_("links to the whole result as a file")),
+    "say": ("", N_("the query as a sentence")),
+    "help": ("", N_("this list")),
+    "clear": ("", N_("an empty page")),
 }
 
 
@@ -105,7 +106,7 @@ def _rows(request: Any, standing: Standing) -> dict[str, Any]:
         "kind": "rows",
         "standing": standing,
         "total": found.total,
-        "words": asking.LEVEL_WORDS[question.level],
+        "level": question.level,
         "heads": question.column_names,
         "rows": [
             (f"/batches/{row.batch_id}/images/{row.image_id}", row.id, [row.values.get(name, "") for name in question.column_names])
@@ -120,7 +121,7 @@ def _count(request: Any, standing: Standing, rest: str) -> dict[str, Any]:
     question = standing.question()
     with asking.mistakes("q", question.text):
         total = search.count(request.dbsession, question.node, question.level)
-    return {"kind": "count", "standing": standing, "total": total, "words": asking.LEVEL_WORDS[question.level]}
+    return {"kind": "count", "standing": standing, "total": total, "level": question.level}
 
 
 def _facet(request: Any, standing: Standing, rest: str) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def _export(request: Any, standing: Standing, rest: str) -> dict[str, Any]:
         "kind": "export",
         "links": [(name, export_address(kind, **asked)) for kind, name in KINDS.items()],
         "total": total,
-        "words": asking.LEVEL_WORDS[question.level],
+        "level": question.level,
     }
 
 

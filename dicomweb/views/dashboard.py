@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from pyramid.view import view_config
 
 from dicomweb import batches, jobs, watching
+from dicomweb.languages import gettext
 from dicomweb.listing import take_page
 from dicomweb.models import BATCH_SOURCE, Arrival
 from dicomweb.resources import BatchesContainer, Root
@@ -82,9 +83,9 @@ def dashboard_status(context: Root, request: Any) -> dict[str, Any]:
         "page": page,
         "labels": {id_: [shown_label(name) for name in names] for id_, names in on_them.items()},
         "known_labels": [(name, name) for name in batch_lists.label_names(dbsession)],
-        "statuses": [(status, status) for status in batch_lists.STATUSES],
+        "statuses": [(status, gettext(status)) for status in batch_lists.STATUSES],
         "sources": BATCH_SOURCE,
-        "source_names": [(source, source) for source in BATCH_SOURCE],
+        "source_names": [(source, gettext(source)) for source in BATCH_SOURCE],
         "progress": batches.progress,
         "folder": settings["watch.folders"][0],
         "sentinel": settings["watch.sentinel"],

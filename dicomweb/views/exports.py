@@ -13,12 +13,12 @@ from pyramid.httpexceptions import HTTPBadRequest, HTTPNotFound, HTTPTooManyRequ
 from pyramid.response import Response
 from pyramid.view import view_config
 
-from dicomweb import asking
 from dicomweb.asking import Mistake
 from dicomweb.exports import FILE_NAMES, KINDS, MEDIA_TYPES, Export, Exports, TooManyExports
 from dicomweb.resources import SearchResource
 from dicomweb.security import Permission
 from dicomweb.views import see_other
+from dicomweb.views.formats import of_level
 from dicomweb.views.search import Place, read_place
 
 _NAME = re.compile(r"[0-9a-f]{32}")
@@ -53,13 +53,12 @@ def show_progress(context: SearchResource, request: Any) -> dict[str, Any]:
     """Tell how far a download is."""
     export = _named(request, request.GET)
     request.response.cache_control = "no-store"
-    one, many = asking.LEVEL_WORDS[export.level]
     return {
         "state": export.state,
         "done": export.done,
         "total": export.total,
         "octets": export.octets,
-        "words": one if export.total == 1 else many,
+        "all": None if export.total is None else of_level(export.total, export.level),
     }
 
 

@@ -13,20 +13,21 @@ from pyramid.httpexceptions import HTTPException
 from pyramid.response import Response
 from pyramid.view import exception_view_config, forbidden_view_config, notfound_view_config
 
+from dicomweb.languages import N_, gettext
 from dicomweb.security import SESSION_COOKIE
 from dicomweb.views import SeeOther, see_other
 
 log = logging.getLogger(__name__)
 
 _TEXTS = {
-    400: ("This request cannot be understood", "Go back and try again."),
-    401: ("The password is needed", "The user name may be anything; the password was missing or wrong."),
-    403: ("This is not allowed", "You may not see or do this."),
-    404: ("There is nothing here", "It may have been deleted, or the address has a typing error."),
-    405: ("This cannot be done here", "Go back and use the buttons of the page."),
-    429: ("That is too much at once", "Try again in a moment."),
-    500: ("Something went wrong", "The error was noted in the log of the web server. Nothing that you asked for was changed."),
-    503: ("The database does not answer", "Please try again in a moment. Nothing that you asked for was changed."),
+    400: (N_("This request cannot be understood"), N_("Go back and try again.")),
+    401: (N_("The password is needed"), N_("The user name may be anything; the password was missing or wrong.")),
+    403: (N_("This is not allowed"), N_("You may not see or do this.")),
+    404: (N_("There is nothing here"), N_("It may have been deleted, or the address has a typing error.")),
+    405: (N_("This cannot be done here"), N_("Go back and use the buttons of the page.")),
+    429: (N_("That is too much at once"), N_("Try again in a moment.")),
+    500: (N_("Something went wrong"), N_("The error was noted in the log of the web server. Nothing that you asked for was changed.")),
+    503: (N_("The database does not answer"), N_("Please try again in a moment. Nothing that you asked for was changed.")),
 }
 
 
@@ -41,7 +42,7 @@ def show_forbidden(context: Any, request: Any) -> Any:
     """Lead to the lockdown page, or say that this is not allowed."""
     if not request.registry.settings["dicomweb"]["lockdown.mode"]:
         # The only reason there can be: the request was made to another name than this machine's.
-        return _failure(request, 403, "With the lockdown off, only requests to an address of this machine itself are answered.")
+        return _failure(request, 403, N_("With the lockdown off, only requests to an address of this machine itself are answered."))
     if request.identity is not None:
         return _failure(request, 403)
     if request.authorization is not None:
@@ -49,7 +50,7 @@ def show_forbidden(context: Any, request: Any) -> Any:
         return _failure(request, 401)
     if request.headers.get("Tus-Resumable"):
         # The script of the upload page says it in the words of that page.
-        return Response("Your session has ended.", status=401, content_type="text/plain", charset="UTF-8")
+        return Response(gettext("Your session has ended."), status=401, content_type="text/plain", charset="UTF-8")
     if request.headers.get("HX-Request"):
         # A fragment cannot show the lockdown page; the whole page, loaded again, can.
         return Response(status=401, headers={"HX-Refresh": "true"}, content_type="text/plain")
@@ -64,13 +65,13 @@ def show_old_page(context: Any, request: Any) -> Any:
     """Say that a page was open for too long."""
     if request.environ["PATH_INFO"] == "/login":
         return see_other(request, "/login", message="again")
-    return _failure(request, 400, "The page was open for too long. Go back, load it again, and try again.")
+    return _failure(request, 400, N_("The page was open for too long. Go back, load it again, and try again."))
 
 
 @exception_view_config(context=BadCSRFOrigin, renderer="failure.jinja2")
 def show_foreign_request(context: Any, request: Any) -> dict[str, Any]:
     """Say that another web site asked."""
-    return _failure(request, 400, "This change was asked for by another web site, and was not made.")
+    return _failure(request, 400, N_("This change was asked for by another web site, and was not made."))
 
 
 @exception_view_config(context=URLDecodeError, renderer="failure.jinja2")

@@ -8,19 +8,20 @@ from collections.abc import Collection
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from dicomweb.languages import N_
 from dicomweb.models import Batch, Cleanup, Upload
 from dicomweb.settings import Settings
 
 # In the order in which they are told: what may be lost comes first.
 FATES = {
-    "network": "The files were uploaded or sent over the network: there is no other copy of them here. Failed files that are kept to be tried again are deleted too.",
-    "joined": "Files were uploaded into the batch later: of these there is no other copy here. Failed ones that are kept to be tried again are deleted too.",
-    "moved": "The files were moved here: there may be no other copy of them. What failed is still in the source folder, and stays there.",
-    "cleaned": "The source folder was removed: there may be no other copy of these files.",
-    "partly": "Files of the source folder were removed: of these there may be no other copy. What is still in the folder stays.",
-    "cleaning": "A worker was asked to remove the source folder: of what it has removed by then there may be no other copy. The rest stays.",
-    "stays": "The source folder and the files in it stay where they are.",
-    "reference": "The files themselves stay in the source folder; only what is known about them is deleted.",
+    "network": N_("The files were uploaded or sent over the network: there is no other copy of them here. Failed files that are kept to be tried again are deleted too."),
+    "joined": N_("Files were uploaded into the batch later: of these there is no other copy here. Failed ones that are kept to be tried again are deleted too."),
+    "moved": N_("The files were moved here: there may be no other copy of them. What failed is still in the source folder, and stays there."),
+    "cleaned": N_("The source folder was removed: there may be no other copy of these files."),
+    "partly": N_("Files of the source folder were removed: of these there may be no other copy. What is still in the folder stays."),
+    "cleaning": N_("A worker was asked to remove the source folder: of what it has removed by then there may be no other copy. The rest stays."),
+    "stays": N_("The source folder and the files in it stay where they are."),
+    "reference": N_("The files themselves stay in the source folder; only what is known about them is deleted."),
 }
 HARMLESS = ("stays", "reference")
 _BY_CLEANUP = {"done": "cleaned", "kept": "partly", "asked": "cleaning"}

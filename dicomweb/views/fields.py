@@ -11,6 +11,7 @@ from pydicom.datadict import dictionary_description, dictionary_has_tag, keyword
 
 from dicomweb import query
 from dicomweb.headers.dictionary import path_of
+from dicomweb.languages import gettext
 
 # What a browser draws without a pause; what is left out is found with the filter, which looks at everything.
 MOST_ROWS = 4000
@@ -150,11 +151,11 @@ def _row(tag: str, element: dict[str, Any], creator: str | None, above: str) -> 
     keyword = name = ""
     if not private:
         keyword = keyword_for_tag(number)
-        name = dictionary_description(number) if dictionary_has_tag(number) else "Unknown element"
+        name = dictionary_description(number) if dictionary_has_tag(number) else gettext("Unknown element")
     elif tag[4:6] == "00":
-        name = "Private creator"
+        name = gettext("Private creator")
     else:
-        name = _private_name(number, creator or "") or "Private element"
+        name = _private_name(number, creator or "") or gettext("Private element")
     row = Row(f"{above}{tag}", f"({tag[:4]},{tag[4:]})", keyword, name, str(element.get("vr", "")), private)
     if private and creator:
         row.note = creator

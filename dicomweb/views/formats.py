@@ -9,10 +9,19 @@ from datetime import datetime, timedelta
 
 from markupsafe import Markup, escape
 
+from dicomweb.languages import N_, counted, gettext, grouped, with_point
 from dicomweb.models import Series, escape_path
 
 FILTERS = (
-    "age", "browser_name", "clock", "count", "dicom_date", "duration", "instant", "last_name", "marked", "path", "percent", "plural", "rate", "series_name", "size",
+    "age", "browser_name", "clock", "count", "dicom_date", "duration", "instant", "last_name", "marked", "of_level", "path", "percent", "rate", "series_name", "size",
+    "translated",
+)  # fmt: skip
+
+# Names of the database that pages show, through the filter ``translated``.
+_NAMES = (
+    N_("NEW"), N_("PROCESSING"), N_("DONE"), N_("DELETING"), N_("folder"), N_("upload"), N_("queued"), N_("running"), N_("done"), N_("failed"),
+    N_("image"), N_("series"), N_("study"), N_("scan batch"), N_("import chunk"), N_("unpack archive"), N_("delete batch"), N_("clean source"),
+    N_("discard bytes"),
 )  # fmt: skip
 
 _BETWEEN_BACKTICKS = re.compile(r"`([^`]+)`")
@@ -31,17 +40,26 @@ def size(octets: int | None) -> str:
         if value < 999.5 or unit == _UNITS[-1]:
             break
         value /= 1000
-    return f"{octets} B" if unit == "B" else f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+    return f"{octets} B" if unit == "B" else f"{with_point(f'{value:.1f}')} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
 
 
 def count(number: int | None) -> str:
     """Write a number: ``1,234,567``."""
-    return "–" if number is None else f"{number:,}"
+    return "–" if number is None else grouped(number)
 
 
-def plural(number: int, word: str, words: str | None = None) -> str:
-    """Write how many there are of something: ``1 image``, ``35 images``."""
-    return f"{number:,} {word if number == 1 else words or word + 's'}"
+def of_level(number: int, level: str) -> str:
+    """Write how many there are of what a search finds at a level: ``1 image``, ``35 series``."""
+    if level == "study":
+        return counted("%(n)s study", "%(n)s studies", number)
+    if level == "series":
+        return counted("%(n)s series", "%(n)s series", number)
+    return counted("%(n)s image", "%(n)s images", number)
+
+
+def translated(text: str | None) -> str | None:
+    """Say a text of ours in the language of the page; what no catalogue has stays as it is, and is no markup."""
+    return gettext(str(text)) if text else text
 
 
 def percent(part: float) -> int:
@@ -93,9 +111,9 @@ def marked(text: str) -> Markup:
 
 def browser_name(user_agent: str) -> str:
     """Name a browser and its system by what it called itself: ``Firefox on Linux``."""
-    browser = next((name for mark, name in _BROWSERS if mark in user_agent), user_agent[:40] or "Unknown browser")
+    browser = next((name for mark, name in _BROWSERS if mark in user_agent), user_agent[:40] or gettext("Unknown browser"))
     system = next((name for mark, name in _SYSTEMS if mark in user_agent), "")
-    return f"{browser} on {system}" if system else browser
+    return gettext("%(browser)s on %(system)s", browser=browser, system=system) if system else browser
 
 
 def hex_lines(data: bytes) -> Iterator[tuple[str, str, str]]:
@@ -112,7 +130,7 @@ def duration(span: timedelta | None) -> str:
         return "–"
     seconds = max(0.0, span.total_seconds())
     if seconds < 10:
-        return f"{seconds:.1f} s"
+        return f"{with_point(f'{seconds:.1f}')} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -120,18 +138,21 @@ def duration(span: timedelta | None) -> str:
         return f"{whole // 60} min {whole % 60} s"
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{plural(whole // 86400, 'day')} {whole % 86400 // 3600} h"
+    return f"{counted('%(n)s day', '%(n)s days', whole // 86400)} {whole % 86400 // 3600} h"
 
 
 def rate(number: float) -> str:
     """Write how many there are a second."""
-    return f"{number:,.0f}" if number >= 9.95 else f"{number:.1f}"
+    return grouped(round(number)) if number >= 9.95 else with_point(f"{number:.1f}")
 
 
 def age(span: timedelta) -> str:
     """Write how long something has lasted: ``3 minutes``."""
     seconds = max(0, int(span.total_seconds()))
-    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= length:
-            return plural(seconds // length, unit)
-    return plural(seconds, "second")
+    if seconds >= 86400:
+        return counted("%(n)s day", "%(n)s days", seconds // 86400)
+    if seconds >= 3600:
+        return counted("%(n)s hour", "%(n)s hours", seconds // 3600)
+    if seconds >= 60:
+        return counted("%(n)s minute", "%(n)s minutes", seconds // 60)
+    return counted("%(n)s second", "%(n)s seconds", seconds)

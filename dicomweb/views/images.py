@@ -15,6 +15,7 @@ from pyramid.view import view_config
 
 from dicomweb import asking, imports, index, ohif
 from dicomweb.asking import Mistake
+from dicomweb.languages import gettext
 from dicomweb.models import IMAGE_STATUS, Image, Outcome
 from dicomweb.pixels import CannotRender, Frame
 from dicomweb.resources import ImageResource
@@ -52,7 +53,7 @@ def show_image(context: ImageResource, request: Any) -> Any:
     has_pixels = _has_pixels(header)
     if has_pixels:
         request.response.headers["Content-Security-Policy"] = VIEWER_POLICY
-    described = {} if has_pixels or image.status != "DONE" else describe(header)
+    described = {} if has_pixels or image.status != "DONE" else describe(request, image, header)
     if described.get("kind") == "document":
         request.response.headers["Content-Security-Policy"] = DOCUMENT_PAGE_POLICY
     earlier = sa.select(sa.func.max(Image.id)).where(Image.batch_id == image.batch_id, Image.id < image.id)
@@ -141,7 +142,7 @@ def draw_frame(context: ImageResource, request: Any) -> Response:
     """Draw one frame as PNG."""
     image = context.image
     if image.sha256 is None:
-        raise HTTPNotFound("This image has not been imported yet.")
+        raise HTTPNotFound(gettext("This image has not been imported yet."))
     number = _frame_number(request)
     tag = hashlib.sha256(b"%s:%d:%s" % (image.sha256, number, DRAWN)).hexdigest()[:32]
     named = request.GET.get("v") == image.sha256.hex()[:16]

@@ -9,6 +9,7 @@ from pyramid.httpexceptions import HTTPTooManyRequests
 from pyramid.security import NO_PERMISSION_REQUIRED, forget, remember
 from pyramid.view import view_config
 
+from dicomweb.languages import gettext
 from dicomweb.resources import Root
 from dicomweb.security import Permission
 from dicomweb.views import see_other
@@ -46,7 +47,7 @@ def log_in(context: Root, request: Any) -> Any:
         return {"next": target, "message": None, "error": refused.detail}
     if not right:
         request.response.status = 403
-        return {"next": target, "message": None, "error": "This is not the password."}
+        return {"next": target, "message": None, "error": gettext("This is not the password.")}
     response = see_other(request, target)
     response.headers.extend(remember(request, "session"))
     return response

@@ -11,7 +11,8 @@ from pyramid.httpexceptions import HTTPNotFound
 from pyramid.response import Response
 from pyramid.view import view_config
 
-from dicomweb import imports, index, objects
+from dicomweb import imports, index, objects, outlines
+from dicomweb.languages import gettext
 from dicomweb.models import Image
 from dicomweb.objects import documents, waveforms
 from dicomweb.pixels import CannotRender, Frame
@@ -34,12 +35,16 @@ _READERS = {
 }  # fmt: skip
 
 
-def describe(header: dict[str, Any]) -> dict[str, Any]:
+def describe(request: Any, image: Image, header: dict[str, Any]) -> dict[str, Any]:
     """Say what a page shows of an object without pixels."""
     kind = objects.kind_of(header)
     found = _READERS[kind](header) if kind else None
     sop_class = (header.get("00080016", {}).get("Value") or [""])[0]
-    return {"kind": kind, "object": found, "class_name": objects.class_name(sop_class if isinstance(sop_class, str) else ""), "address_of": _address_of}
+    places = outlines.places_of(request.dbsession, image.series, header) if kind == "structures" else []
+    return {
+        "kind": kind, "object": found, "class_name": objects.class_name(sop_class if isinstance(sop_class, str) else ""), "address_of": _address_of,
+        "series_places": places,
+    }  # fmt: skip
 
 
 def _address_of(**elements: str) -> str:
@@ -63,6 +68,38 @@ def show_document(context: ImageResource, request: Any) -> Response:
     if is_pdf:
         response.headers["Content-Security-Policy"] = DOCUMENT_POLICY
         response.headers["X-Frame-Options"] = "SAMEORIGIN"
+    return response
+
+
+@view_config(context=ImageResource, name="contours.json", permission=Permission.IMAGE_READ)
+def tell_contours(context: ImageResource, request: Any) -> Response:
+    """Tell the contours of a structure set, as many as there is room for: of each structure its name, colour and polygons, x y z in mm."""
+    image = context.image
+    tag = hashlib.sha256(b"%s:contours" % (image.sha256 or b"")).hexdigest()[:32]
+    response = Response(content_type="application/json", charset=None, conditional_response=True)
+    response.etag = tag
+    response.cache_control = "private, no-cache"
+    if tag in request.if_none_match:
+        response.status = 304
+        return response
+    header = header_of(request, image)
+    if objects.kind_of(header) != "structures":
+        raise HTTPNotFound()
+
+    def read(path: str) -> bytes | None:
+        value = _value(context, request, path)
+        return value if isinstance(value, bytes) else None
+
+    drawing = objects.read_contours(header, read)
+    response.body = orjson.dumps(
+        {
+            "title": drawing.title, "points": drawing.points, "left_out": drawing.left_out,
+            "structures": [
+                {"number": one.structure.number, "name": one.structure.name, "colour": one.structure.colour, "frame_of_reference": one.frame_of_reference, "lines": one.lines}
+                for one in drawing.structures
+            ],
+        }
+    )  # fmt: skip
     return response
 
 
@@ -92,9 +129,9 @@ def _value(context: ImageResource, request: Any, path: str) -> bytes | Response:
     """Read the value of an element from the stored file, or make the answer that says why not."""
     image = context.image
     if image.status != "DONE" or image.sha256 is None:
-        raise HTTPNotFound("This image has not been imported yet.")
+        raise HTTPNotFound(gettext("This image has not been imported yet."))
     if (image.size or 0) > LARGEST_FILE:
-        return Response(text="This object is too large to be shown here.\n", status=415, content_type="text/plain", charset="utf-8")
+        return Response(text=gettext("This object is too large to be shown here.") + "\n", status=415, content_type="text/plain", charset="utf-8")
     try:
         found = imports.locate(request.dbsession, image, request.registry["storage"])
         return bytes(request.registry["renderer"].value(Frame(found.path, found.offset, found.length), path))

@@ -16,6 +16,7 @@ from pyramid.response import FileResponse, Response
 from pyramid.view import view_config
 
 from dicomweb import ohif
+from dicomweb.languages import N_
 from dicomweb.resources import Root
 from dicomweb.security import SESSION_COOKIE, Permission
 from dicomweb.views import see_other
@@ -89,8 +90,8 @@ window.config.whiteLabeling = {
 };
 """
 _NOT_INSTALLED = (
-    "OHIF is not installed",
-    "The viewer OHIF is a choice: whoever runs this application installs it with “make ohif”, and it is here at once.",
+    N_("OHIF is not installed"),
+    N_("The viewer OHIF is a choice: whoever runs this application installs it with “make ohif”, and it is here at once."),
 )
 
 

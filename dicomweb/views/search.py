@@ -12,14 +12,16 @@ from urllib.parse import urlencode
 
 from pyramid.view import view_config
 
-from dicomweb import asking, ohif, query, search
+from dicomweb import asking, languages, ohif, query, search
 from dicomweb.asking import Mistake, Question
 from dicomweb.exports import KINDS
+from dicomweb.languages import gettext
 from dicomweb.models import Image, SavedSearch
 from dicomweb.resources import SearchResource
 from dicomweb.search import labels, saved
 from dicomweb.security import Permission
 from dicomweb.views import SeeOther, see_other
+from dicomweb.views.formats import of_level
 from dicomweb.views.messages import message
 
 ROWS_OF_A_PAGE = 50
@@ -135,8 +137,7 @@ def show_search(context: SearchResource, request: Any) -> dict[str, Any]:
         place = Place({**place._given, "facets": ",".join(names)})
     page: dict[str, Any] = {
         "place": place,
-        "levels": [(name, place.address(level=level), level == place["level"]) for level, name in asking.LEVELS.items()],
-        "level_words": asking.LEVEL_WORDS[place["level"]],
+        "levels": [(gettext(name), place.address(level=level), level == place["level"]) for level, name in asking.LEVELS.items()],
         "kept": place.parts("q", "after"),
         "text": place["q"],
         "facts": search.FACTS,
@@ -302,14 +303,14 @@ def _row(place: Place, question: Question, row: search.Row) -> ShownRow:
     batch = f"/batches/{row.batch_id}"
     image = f"{batch}/images/{row.image_id}"
     uid = _UIDS.get(question.level)
-    links = [("View", f"View image {row.image_id}", image)]
+    links = [(gettext("View"), gettext("View image %(id)s", id=row.image_id), image)]
     if uid is not None and row.values.get(uid):
         narrowed = asking.added(question.node, query.equals(query.resolve(uid), row.values[uid]))
         where = place.address(q=query.unparse(narrowed), level="image", columns="", sort="")
-        links.insert(0, ("Images", f"The images of {question.level} {row.id}", where))
+        links.insert(0, (gettext("Images"), gettext("The images of %(level)s %(id)s", level=gettext(question.level), id=row.id), where))
     viewed = [row.values.get(name, "") for name in _UIDS_OF_VIEWER.get(question.level, ())]
     if viewed and all(viewed) and (address := ohif.viewer_address(*viewed)):
-        links.append(("OHIF", f"Open {question.level} {row.id} in OHIF", address))
+        links.append(("OHIF", gettext("Open %(level)s %(id)s in OHIF", level=gettext(question.level), id=row.id), address))
     cells = [row.values.get(name, "") for name in question.column_names]
     return ShownRow(row.id, links, row.batch, batch, cells, [shown_label(name) for name in row.labels])
 
@@ -384,11 +385,11 @@ def _shelves(request: Any, place: Place) -> dict[str, Any]:
     }
 
 
-def _uses(label: labels.LabelUse) -> list[tuple[int, str, str]]:
-    """Tell on how many of each kind a label is: the number, and the words for one and for several."""
-    counted = [(label.batches, "batch", "batches"), (label.studies, *asking.LEVEL_WORDS["study"])]
-    counted += [(label.series, *asking.LEVEL_WORDS["series"]), (label.images, *asking.LEVEL_WORDS["image"])]
-    return [one for one in counted if one[0]]
+def _uses(label: labels.LabelUse) -> list[str]:
+    """Tell on how many of each kind a label is: ``["1 batch", "35 images"]``."""
+    levels = (("study", label.studies), ("series", label.series), ("image", label.images))
+    batches = [languages.counted("%(n)s batch", "%(n)s batches", label.batches)] if label.batches else []
+    return batches + [of_level(number, level) for level, number in levels if number]
 
 
 def _saved(request: Any, *, counted: bool) -> list[dict[str, Any]]:
@@ -508,7 +509,7 @@ def show_diff(context: SearchResource, request: Any) -> dict[str, Any]:
     if len(images) < len(found):
         request.response.status = 404
         gone = numbers[found.index(None)]
-        return {**page, "error": f"There is no image {gone[:20]}." if gone else "Two images are compared; one number is missing."}
+        return {**page, "error": gettext("There is no image %(gone)s.", gone=gone[:20]) if gone else gettext("Two images are compared; one number is missing.")}
     try:
         rows = search.diff(request.dbsession, *images)
     except search.SearchError as error:

@@ -14,6 +14,7 @@ from pyramid.httpexceptions import HTTPBadRequest
 from pyramid.view import view_config
 
 from dicomweb import batches, jobs, watching
+from dicomweb.languages import gettext
 from dicomweb.listing import take_page
 from dicomweb.models import JOB_STATUS, Job, Worker
 from dicomweb.resources import JobResource, SettingsResource
@@ -126,11 +127,11 @@ def versions(dbsession: Any) -> list[tuple[str, str]]:
     server = sa.text("SHOW server_version" if dialect.name == "postgresql" else "SELECT sqlite_version()")
     return [
         ("DICOM Database", metadata.version("dicomweb")),
-        ("Schema of the database", dbsession.scalar(sa.text("SELECT version_num FROM alembic_version")) or "unknown"),
+        (gettext("Schema of the database"), dbsession.scalar(sa.text("SELECT version_num FROM alembic_version")) or "unknown"),
         (DATABASES.get(dialect.name, dialect.name), dbsession.scalar(server)),
         ("Python", platform.python_version()),
         *((name, metadata.version(name)) for name in ("pydicom", "pyramid", "SQLAlchemy", "kombu")),
-        ("System", f"{platform.system()} {platform.release()}"),
+        (gettext("System"), f"{platform.system()} {platform.release()}"),
     ]
 
 
@@ -142,10 +143,10 @@ def _database_bytes(dbsession: Any) -> int:
 
 def _shown(row: Setting, value: Any) -> str:
     if row.secret:
-        return "set (hidden)" if value else "not set"
+        return gettext("set (hidden)") if value else gettext("not set")
     match row.kind, value:
         case "switch", _:
-            return "on" if value else "off"
+            return gettext("on") if value else gettext("off")
         case "bytes", _:
             return size(value)
         case "seconds" | "minutes" | "days", _:
@@ -153,4 +154,4 @@ def _shown(row: Setting, value: Any) -> str:
         case _, tuple():
             return (os.pathsep if row.kind == "folders" else " ").join(str(part) for part in value)
         case _:
-            return str(value) if value != "" else "not set"
+            return str(value) if value != "" else gettext("not set")

@@ -8,6 +8,7 @@ from typing import Any
 from pyramid.view import view_config
 
 from dicomweb import tokens
+from dicomweb.languages import gettext
 from dicomweb.resources import TokenResource, TokensContainer
 from dicomweb.security import Permission
 from dicomweb.views import SeeOther, see_other
@@ -26,7 +27,7 @@ def add_token(context: TokensContainer, request: Any) -> dict[str, Any]:
     now = datetime.now(UTC)
     try:
         if fields["scope"] not in ("read", "write"):
-            raise tokens.TokenRefused("Please choose what the token may do.")
+            raise tokens.TokenRefused(gettext("Please choose what the token may do."))
         expires_at = tokens.end_of_day(fields["ends"])
         token, secret = tokens.add(
             request.dbsession, fields["name"], writes=fields["scope"] == "write", expires_at=expires_at, now=now

@@ -14,6 +14,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
@@ -29,6 +30,7 @@ from pyramid.view import view_config
 
 from dicomweb import batches, imports
 from dicomweb.imports import FileBusy, Importer, NothingToImport, OpenUpload, TooMuch, UploadGone, WrongOffset
+from dicomweb.languages import gettext
 from dicomweb.models import OUTCOME_KIND, Batch, Image, Outcome, Upload
 from dicomweb.resources import UploadFileResource, UploadFilesResource, UploadResource, UploadsContainer
 from dicomweb.security import Permission, needs_csrf_token
@@ -87,7 +89,7 @@ def _page(request: Any, batch: Batch | None, error: str | None = None) -> dict[s
         "name": imports.suggested_name(now),
         "error": error,
         "upload": None,
-        "unfinished": [_shown(request, upload) for upload in imports.open_uploads(settings)],
+        "unfinished": list(_all_shown(request)),
         "limits": imports.limits(settings),
         "form_bytes": settings["web.max_body_bytes"],
         "keep_seconds": settings["upload.keep_seconds"],
@@ -104,7 +106,14 @@ def _asked_batch(request: Any, text: str) -> Batch | None:
     # Not the session of the request, which in a POST would hold the database while files come and are announced.
     with _importer(request).work(read_only=True) as dbsession:
         batch = dbsession.get(Batch, int(text))
-    return None if batch is None or batch.deleting else batch
+    return None if batch is None or batch.deleting or batch.delete_at is not None else batch
+
+
+def _all_shown(request: Any) -> Iterator[dict[str, Any]]:
+    for upload in imports.open_uploads(request.registry.settings["dicomweb"]):
+        # One may end, or be discarded, while they are listed.
+        with suppress(UploadGone):
+            yield _shown(request, upload)
 
 
 def _shown(request: Any, upload: OpenUpload) -> dict[str, Any]:
@@ -132,7 +141,7 @@ def begin(context: UploadsContainer, request: Any) -> Response:
         if asked.get("batch") is not None:
             batch = _asked_batch(request, str(asked["batch"]))
             if batch is None:
-                raise Refused(404, "There is no such batch any more.")
+                raise Refused(404, gettext("There is no such batch any more, or it is to be deleted."))
         upload = _begin(request, str(asked.get("name") or ""), batch)
     except Refused as refused:
         return _refusal(refused)
@@ -216,23 +225,24 @@ def upload_form(context: UploadsContainer, request: Any) -> Any:
                 deque(blocks, maxlen=0)
         _check_token(request, fields.get("csrf_token", ""))
         if upload is None:
-            raise Refused(400, "No file was chosen.")
+            raise Refused(400, gettext("No file was chosen."))
         imports.announce_upload(_importer(request), upload)
         return see_other(request, f"/upload/{upload.key}")
     except NothingToImport:
-        refused = Refused(400, "No file was chosen.")
+        refused = Refused(400, gettext("No file was chosen."))
     except TooMuch as error:
         refused = Refused(413, str(error))
     except StorageFailed as error:
         refused = _no_room(error)
     except multipart.MultipartError:
-        refused = Refused(400, "The form was not sent completely.")
+        refused = Refused(400, gettext("The form was not sent completely."))
     except (batches.BatchGone, UploadGone):
-        refused = Refused(409, "The batch was deleted meanwhile.")
+        refused = Refused(409, gettext("The batch was deleted meanwhile."))
     except Refused as error:
         refused = error
     if upload is not None:
-        upload.abandon()
+        with suppress(UploadGone):
+            imports.discard_upload(_importer(request), upload)
     request.response.status = refused.status
     return {**_page(request, _asked_batch(request, fields.get("batch", "")), str(refused)), "message": None}
 
@@ -262,7 +272,7 @@ def _text(blocks: Iterator[bytes]) -> str:
     for block in blocks:
         text += block
         if len(text) > _LONGEST_FIELD:
-            raise Refused(400, "A field of the form is too long.")
+            raise Refused(400, gettext("A field of the form is too long."))
     return text.decode("utf-8", "replace")
 
 
@@ -279,7 +289,9 @@ def show_upload(context: UploadResource, request: Any) -> Any:
     if context.upload is not None:
         try:
             return render_to_response("upload.jinja2", _unfinished(request, context.upload), request=request)
-        except UploadGone:
+        except UploadGone as gone:
+            if imports.announced(_importer(request), context.key) is None:
+                raise HTTPGone(str(gone)) from None
             return see_other(request, f"/upload/{context.key}")
     return render_to_response("upload_result.jinja2", {**upload_status(context, request), "message": message(request)}, request=request)
 
@@ -306,7 +318,7 @@ def _unfinished(request: Any, upload: OpenUpload) -> dict[str, Any]:
 def upload_status(context: UploadResource, request: Any) -> dict[str, Any]:
     """Give what changes on the page of an upload while it is imported."""
     if context.batch_id is None:
-        raise HTTPGone("This upload is not a batch yet.")
+        raise HTTPGone(gettext("This upload is not a batch yet."))
     dbsession = request.dbsession
     upload = dbsession.scalars(sa.select(Upload).where(Upload.folder == f"upload-{context.key}")).one()
     batch = dbsession.get_one(Batch, context.batch_id)
@@ -352,14 +364,14 @@ def import_upload(context: UploadResource, request: Any) -> Any:
 def _announce(request: Any, context: UploadResource, new_name: str | None) -> int:
     if context.upload is None:
         if context.batch_id is None:
-            raise Refused(410, "There is no such upload any more.")
+            raise Refused(410, gettext("There is no such upload any more."))
         return context.batch_id
     try:
         return imports.announce_upload(_importer(request), context.upload, new_name=new_name)
     except NothingToImport as error:
         raise Refused(409, str(error)) from None
     except batches.BatchGone:
-        raise Refused(422, "The batch that the files were to join is deleted.") from None
+        raise Refused(422, gettext("The batch that the files were to join is deleted, or is to be.")) from None
     except UploadGone as error:
         raise Refused(410, str(error)) from None
     except StorageFailed as error:
@@ -369,17 +381,21 @@ def _announce(request: Any, context: UploadResource, new_name: str | None) -> in
 @view_config(context=UploadResource, name="discard", request_method="POST", permission=Permission.BATCH_UPLOAD)
 def discard_upload(context: UploadResource, request: Any) -> SeeOther:
     """Remove an upload that is not a batch yet."""
-    if context.upload is not None:
-        context.upload.abandon()
+    try:
+        if context.upload is not None:
+            imports.discard_upload(_importer(request), context.upload)
+    except UploadGone:
+        return see_other(request, f"/upload/{context.key}")
     return see_other(request, "/upload", message="discarded")
 
 
 @view_config(context=UploadResource, request_method="DELETE", permission=Permission.BATCH_UPLOAD)
 def cancel_upload(context: UploadResource, request: Any) -> Response:
     """Remove an upload that is not a batch yet, asked for by a script or program."""
-    if context.upload is None:
-        return _refusal(Refused(410, "This upload is a batch already."))
-    context.upload.abandon()
+    try:
+        imports.discard_upload(_importer(request), _open(context))
+    except (Refused, UploadGone) as gone:
+        return _refusal(Refused(410, str(gone)))
     return Response(status=204)
 
 
@@ -412,12 +428,20 @@ def _announce_file(request: Any, context: UploadFilesResource) -> Response:
     length = request.headers.get("Upload-Length", "")
     if not _NUMBER.fullmatch(length):
         raise Refused(400, "Upload-Length must say how many bytes the file has.")
-    about = _metadata(request.headers.get("Upload-Metadata", ""))
+    said = request.headers.get("Upload-Metadata", "")
+    about = _metadata(said)
+    if len(about.get("key", "")) > imports.MOST_KEY or len(said) > imports.MOST_SAID:
+        # Cut off, the keys of two files could be the same, and one of the files would replace the other.
+        raise Refused(400, f"Upload-Metadata has at most {imports.MOST_SAID:,} characters, and a key in it {imports.MOST_KEY}.")
     if request.content_length and request.content_type != "application/offset+octet-stream":
         raise Refused(415, "Bytes are sent as application/offset+octet-stream.")
+    sent = request.content_length or 0
+    if sent > int(length):
+        raise Refused(413, f"The file is announced with {int(length):,} bytes, and more were sent.")
     _check_sum(request)
-    file_id = upload.add(about.get("path") or about.get("filename") or "file", int(length), key=about.get("key", ""))
-    offset = upload.write(file_id, 0, _blocks(request)) if request.content_length else 0
+    path = about.get("path") or about.get("filename") or "file"
+    file_id = upload.add(path, int(length), key=about.get("key", ""), said=said)
+    offset = upload.write(file_id, 0, _blocks(request), length=sent) if sent else 0
     response = Created(status=201)
     response.headers["Location"] = f"/upload/{upload.key}/files/{file_id}"
     response.headers["Upload-Offset"] = str(offset)
@@ -436,9 +460,12 @@ def serve_file(context: UploadFileResource, request: Any) -> Response:
 
 
 def _tell_offset(request: Any, context: UploadFileResource) -> Response:
-    offset = _open(context).offset(context.file_id)
+    upload = _open(context)
+    offset = upload.offset(context.file_id)
     response = Response(status=200)
     response.headers.update({"Upload-Offset": str(offset), "Upload-Length": str(imports.size_of(context.file_id))})
+    if said := upload.said(context.file_id):
+        response.headers["Upload-Metadata"] = said
     return response
 
 
@@ -450,7 +477,7 @@ def _take_bytes(request: Any, context: UploadFileResource) -> Response:
         raise Refused(400, "Upload-Offset must say where the bytes belong.")
     upload = _open(context)
     _check_sum(request)
-    offset = upload.write(context.file_id, int(said), _blocks(request))
+    offset = upload.write(context.file_id, int(said), _blocks(request), length=request.content_length or 0)
     response = Response(status=204)
     response.headers["Upload-Offset"] = str(offset)
     return response
@@ -461,7 +488,7 @@ def _remove_file(request: Any, context: UploadFileResource) -> Response:
     return Response(status=204)
 
 
-def _open(context: UploadFilesResource | UploadFileResource) -> OpenUpload:
+def _open(context: UploadResource | UploadFilesResource | UploadFileResource) -> OpenUpload:
     if context.upload is None:
         raise Refused(410, "This upload is a batch already.")
     return context.upload

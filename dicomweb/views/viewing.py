@@ -9,7 +9,7 @@ import orjson
 from pyramid.response import Response
 from pyramid.view import view_config
 
-from dicomweb import viewing
+from dicomweb import outlines, viewing
 from dicomweb.models import Image, Study
 from dicomweb.resources import ImageResource
 from dicomweb.security import Permission
@@ -34,6 +34,7 @@ def tell_viewer(context: ImageResource, request: Any) -> Response:
         "displays": [_display(one) for one in series.displays],
         "start": series.start,
         "left_out": series.left_out,
+        "structure_sets": _structure_sets(request, image, series),
     }
     return Response(body=orjson.dumps(told), content_type="application/json", charset=None)
 
@@ -75,6 +76,14 @@ def _about(image: Image) -> dict[str, str]:
         "study": study.study_description, "study_date": formats.dicom_date(study.study_date), "series": series.series_description,
         "series_number": series.series_number, "modality": series.modality,
     }  # fmt: skip
+
+
+def _structure_sets(request: Any, image: Image, series: viewing.Series) -> list[dict[str, Any]]:
+    """Give the RT structure sets that can be drawn over the series."""
+    values = series.images[0].elements.get("00200052", {}).get("Value", [""]) if series.images else [""]
+    frame_of_reference = values[0] if values and isinstance(values[0], str) else ""
+    found = outlines.sets_of(request.dbsession, image.series, (one.sop_uid for one in series.images), frame_of_reference)
+    return [{"id": one.image_id, "title": one.title, "day": one.day, "address": f"/batches/{one.batch_id}/images/{one.image_id}"} for one in found]
 
 
 def _root(image: Image) -> str:

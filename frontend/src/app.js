@@ -1,6 +1,7 @@
 import htmx from "htmx.org";
 
 import { watchRows } from "./rows.js";
+import { plural } from "./words.js";
 
 // A fragment that could not be fetched leaves the page as it is; the next one comes by itself.
 htmx.config.noSwap.push("4xx", "5xx");
@@ -29,12 +30,12 @@ function showLocalTimes(root) {
   }
 }
 
-// The cookie of the page "Appearance": theme, density and dates.
+// The cookie of the page "Appearance": theme, density, dates and language.
 function toggleTheme() {
   const { dataset } = document.documentElement;
   dataset.theme = dataset.bsTheme = dataset.bsTheme === "dark" ? "light" : "dark";
   const secure = window.location.protocol === "https:" ? "; Secure" : "";
-  document.cookie = `dicomweb_look=${[dataset.theme, dataset.density, dataset.dates].join(".")}; Path=/; Max-Age=31536000; SameSite=Lax${secure}`;
+  document.cookie = `dicomweb_look=${[dataset.theme, dataset.density, dataset.dates, dataset.language].join(".")}; Path=/; Max-Age=31536000; SameSite=Lax${secure}`;
 }
 
 // Shows the rows that contain the words; a sequence is shown, and unfolded, when something in it does.
@@ -78,7 +79,7 @@ function watchFilter(input) {
       let shown = 0;
       for (const table of tables) for (const body of table.tBodies) shown += filterRows(body, wanted);
       if (empty) empty.hidden = shown > 0;
-      count.textContent = wanted ? `${shown} fields contain this` : "";
+      count.textContent = wanted ? plural("%(n)s field contains this", "%(n)s fields contain this", shown) : "";
     }, 80);
   });
 }

@@ -1,19 +1,10 @@
 // Draws the tables of a page as charts: the table is what is true, and the chart is another look at it.
 import { BarController, BarElement, CategoryScale, Chart, Legend, LinearScale, LineController, LineElement, PointElement, Tooltip } from "chart.js";
 
+import { size } from "./numbers.js";
+import { written } from "./words.js";
+
 Chart.register(BarController, BarElement, CategoryScale, Legend, LinearScale, LineController, LineElement, PointElement, Tooltip);
-
-const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
-
-function size(octets) {
-  let value = octets;
-  let unit = 0;
-  while (value >= 999.5 && unit < UNITS.length - 1) {
-    value /= 1000;
-    unit += 1;
-  }
-  return `${value < 9.95 && unit ? value.toFixed(1) : Math.round(value)} ${UNITS[unit]}`;
-}
 
 function read(details) {
   const [head, ...rows] = [...details.querySelectorAll("tr")];
@@ -44,7 +35,7 @@ function draw(details) {
   const { kind, unit, names, labels, values } = read(details);
   const { series, text, grid } = colours();
   const shown = kind === "line" ? names.length : 1;
-  const write = (value) => (unit === "size" ? size(value) : value.toLocaleString("en"));
+  const write = (value) => (unit === "size" ? size(value) : written(value));
   const measure = {
     beginAtZero: true,
     grid: { color: grid },

@@ -1,6 +1,7 @@
 // The console: history with the arrow keys, and each answer below the one before. The server does the rest; without this
 // script the form loads the page with one answer.
 import "./search.js";
+import { words } from "./words.js";
 
 const MOST_LINES = 200;
 const MOST_ANSWERS = 100;
@@ -82,7 +83,7 @@ form.addEventListener("submit", async (event) => {
   } catch {
     const note = document.createElement("article");
     note.className = "console-answer text-danger";
-    note.textContent = "The server did not answer; try again.";
+    note.textContent = words("The server did not answer; try again.");
     transcript.append(note);
   } finally {
     form.ariaBusy = "false";

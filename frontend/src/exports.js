@@ -1,7 +1,8 @@
 // Shows how far a download is and stops it. The file itself is an ordinary download: the browser writes it to its disk, and
 // without this script everything but the numbers is the same.
 
-import { counted, size } from "./numbers.js";
+import { size } from "./numbers.js";
+import { words, written } from "./words.js";
 
 const PAUSE_MS = 400;
 // Counting comes before the first byte, and may take a while.
@@ -21,14 +22,14 @@ class Line {
     this.element.className = "export-line";
     this.bar = document.createElement("progress");
     this.bar.className = "progress";
-    this.bar.ariaLabel = `Export ${title}`;
+    this.bar.ariaLabel = words("Export %(title)s", { title });
     this.numbers = document.createElement("span");
-    this.numbers.textContent = `${title}: counting…`;
+    this.numbers.textContent = words("%(title)s: counting…", { title });
     this.button = document.createElement("button");
     this.button.type = "button";
     this.button.className = "btn btn-sm";
-    this.button.textContent = "Cancel";
-    this.button.ariaLabel = `Cancel the export ${title}`;
+    this.button.textContent = words("Cancel");
+    this.button.ariaLabel = words("Cancel the export %(title)s", { title });
     this.button.addEventListener("click", () => this.stop());
     this.element.append(this.bar, this.numbers, this.button);
     // Only the beginning and the end are read out.
@@ -36,7 +37,7 @@ class Line {
     this.spoken.className = "visually-hidden";
     this.spoken.role = "status";
     place.append(this.element, this.spoken);
-    this.spoken.textContent = `The export ${title} has begun.`;
+    this.spoken.textContent = words("The export %(title)s has begun.", { title });
   }
 
   async stop() {
@@ -56,7 +57,7 @@ class Line {
     if (found.total === null) return;
     this.bar.max = Math.max(1, found.total);
     this.bar.value = found.done;
-    this.numbers.textContent = `${this.title}: ${counted.format(found.done)} of ${counted.format(found.total)} ${found.words}, ${size(found.octets)}`;
+    this.numbers.textContent = words("%(title)s: %(done)s of %(all)s, %(size)s", { title: this.title, done: written(found.done), all: found.all, size: size(found.octets) });
   }
 
   end(text) {
@@ -78,11 +79,11 @@ class Line {
       return true;
     }
     if (found.state === "done") {
-      this.end(`${this.title}: done, ${counted.format(found.total)} ${found.words}, ${size(found.octets)}. The browser has put the file with its downloads.`);
+      this.end(words("%(title)s: done, %(all)s, %(size)s. The browser has put the file with its downloads.", { title: this.title, all: found.all, size: size(found.octets) }));
     } else if (found.state === "stopped") {
-      this.end(`${this.title}: cancelled; there is no complete file.`);
+      this.end(words("%(title)s: cancelled; there is no complete file.", { title: this.title }));
     } else {
-      this.end(`${this.title}: something went wrong on the way; the file is not complete.`);
+      this.end(words("%(title)s: something went wrong on the way; the file is not complete.", { title: this.title }));
     }
     return false;
   }
@@ -103,7 +104,7 @@ async function follow(line) {
     }
     misses += 1;
   }
-  line.end(`${line.title}: the server does not tell how far it is; look into the downloads of the browser.`);
+  line.end(words("%(title)s: the server does not tell how far it is; look into the downloads of the browser.", { title: line.title }));
 }
 
 document.addEventListener("click", (event) => {

@@ -1,7 +1,8 @@
 // Lists: choosing rows, and walking through them with the keyboard. Without this script the boxes, buttons and links do the same.
 
+import { plural } from "./words.js";
+
 const typed = (target) => target.closest?.("input:not([type=checkbox]), textarea, select, [contenteditable]");
-const counted = new Intl.NumberFormat("en");
 
 function boxesOf(form) {
   return [...form.elements].filter((element) => element.name === "batch");
@@ -18,7 +19,7 @@ function showChosen() {
   const everything = Boolean(found?.checked) && ticked > 0;
   if (found && !ticked) found.checked = false;
   form.hidden = ticked === 0;
-  const text = everything ? "" : `${counted.format(ticked)} ${ticked === 1 ? "batch" : "batches"} ticked`;
+  const text = everything ? "" : plural("%(n)s batch ticked", "%(n)s batches ticked", ticked);
   const count = form.querySelector("[data-chosen-count]");
   if (count.textContent !== text) count.textContent = text;
   if (all) {

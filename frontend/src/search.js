@@ -2,6 +2,7 @@
 // knows the language, the dictionary and the values; without this script the box is an ordinary text field.
 
 import "./exports.js";
+import { plural, words } from "./words.js";
 
 const WAIT_MS = 80;
 
@@ -94,7 +95,7 @@ class Completion {
     );
     this.list.hidden = found.options.length === 0;
     this.input.ariaExpanded = String(this.isOpen);
-    this.status.textContent = this.isOpen ? `${found.options.length} suggestions; the arrow keys choose` : "";
+    this.status.textContent = this.isOpen ? plural("%(n)s suggestion; the arrow keys choose", "%(n)s suggestions; the arrow keys choose", found.options.length) : "";
     this.choose(found.options.findIndex((option) => option.text === chosen));
   }
 
@@ -180,7 +181,7 @@ function complete(input) {
   list.id = `${input.id}-completion`;
   list.className = "completion";
   list.role = "listbox";
-  list.ariaLabel = "Suggestions";
+  list.ariaLabel = words("Suggestions");
   list.hidden = true;
   const status = document.createElement("p");
   status.className = "visually-hidden";
@@ -208,7 +209,7 @@ function watchRows() {
   const count = () => {
     const ticked = boxes.filter((box) => box.checked).length;
     bar.hidden = ticked === 0;
-    bar.querySelector("[data-chosen-count]").textContent = `${ticked} ${ticked === 1 ? "row" : "rows"} ticked`;
+    bar.querySelector("[data-chosen-count]").textContent = plural("%(n)s row ticked", "%(n)s rows ticked", ticked);
     form.querySelector("[data-chosen]").textContent = ticked ? ` (${ticked})` : "";
     form.elements.on.value = ticked ? "rows" : "found";
     if (compare) compare.disabled = ticked !== 2;

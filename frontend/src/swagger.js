@@ -7,7 +7,8 @@ SwaggerUIBundle({
   domNode: element,
   validatorUrl: null,
   layout: "BaseLayout",
-  deepLinking: true,
+  // Else each operation is a link within a button, which a screen reader cannot tell.
+  deepLinking: false,
   presets: [SwaggerUIBundle.presets.apis],
   requestInterceptor: (request) => {
     // The cookie goes with it by itself. The second header keeps the browser's own password dialog away.

@@ -4,7 +4,8 @@
 
 import { Upload } from "tus-js-client";
 import { dropped, keyOf, picked } from "./chosen.js";
-import { counted, plural, size } from "./numbers.js";
+import { size } from "./numbers.js";
+import { plural, words, written } from "./words.js";
 
 const AT_ONCE = 4;
 const REDRAW_MS = 200;
@@ -43,7 +44,7 @@ class Session {
     try {
       answer = await fetch(path, { method, headers, body: content === undefined ? undefined : JSON.stringify(content), cache: "no-store" });
     } catch {
-      throw Object.assign(new Error("The server cannot be reached."), { status: 0 });
+      throw Object.assign(new Error(words("The server cannot be reached.")), { status: 0 });
     }
     const text = await answer.text();
     if (!answer.ok) throw Object.assign(new Error(sentence(answer.status, answer.headers.get("Content-Type"), text)), { status: answer.status });
@@ -61,8 +62,8 @@ class Session {
 
 function sentence(status, kind, text) {
   if (kind?.startsWith("text/plain") && text.length < 300) return text;
-  if (status === 401) return "Your session has ended.";
-  return status ? `The server answered ${status}.` : "The server cannot be reached.";
+  if (status === 401) return words("Your session has ended.");
+  return status ? words("The server answered %(status)s.", { status }) : words("The server cannot be reached.");
 }
 
 class Sender {
@@ -109,7 +110,7 @@ class Sender {
     for await (const { path, file } of chosen) {
       count += 1;
       if (count % 200 === 0) {
-        part("reading").textContent = `Reading: ${plural(count, "file")}…`;
+        part("reading").textContent = plural("Reading: %(n)s file…", "Reading: %(n)s files…", count);
         await new Promise((resolve) => setTimeout(resolve));
       }
       const key = file && keyOf(path, file);
@@ -144,23 +145,23 @@ class Sender {
       this.waiting.push(item);
     }
     const said = [];
-    if (found) said.push(`${plural(found, "file")} ${found === 1 ? "is" : "are"} here already`);
-    if (again) said.push(`${plural(again, "file")} had been chosen before`);
-    part("reading").textContent = said.length ? `${said.join("; ")}.` : count ? "" : "Nothing was chosen: the folder is empty.";
-    if (refused.length) this.notice(`${plural(refused.length, "file")} cannot be uploaded. ${refused.slice(0, 3).join(" ")}${refused.length > 3 ? " …" : ""}`);
+    if (found) said.push(plural("%(n)s file is here already", "%(n)s files are here already", found));
+    if (again) said.push(plural("%(n)s file had been chosen before", "%(n)s files had been chosen before", again));
+    part("reading").textContent = said.length ? `${said.join("; ")}.` : count ? "" : words("Nothing was chosen: the folder is empty.");
+    if (refused.length) this.notice(`${plural("%(n)s file cannot be uploaded.", "%(n)s files cannot be uploaded.", refused.length)} ${refused.slice(0, 3).join(" ")}${refused.length > 3 ? " …" : ""}`);
     else if (this.state === "choosing") this.notice("");
-    if (this.state === "choosing") this.speak(`${plural(this.total.files, "file")} chosen, ${size(this.total.bytes)}.`);
+    if (this.state === "choosing") this.speak(plural("%(n)s file chosen, %(size)s.", "%(n)s files chosen, %(size)s.", this.total.files, { size: size(this.total.bytes) }));
     this.draw(true);
     if (this.state === "sending") this.pump();
   }
 
   refusal(path, file) {
-    if (!file) return "the browser cannot read it.";
+    if (!file) return words("the browser cannot read it.");
     const most = path.toLowerCase().endsWith(".zip") ? this.limits.bytes : this.limits.file;
-    if (file.size > most) return `it has ${size(file.size)}, and at most ${size(most)} are taken.`;
-    if (this.fresh.files >= this.limits.files) return `an upload has at most ${plural(this.limits.files, "file")}.`;
-    if (this.fresh.bytes + file.size > this.limits.bytes) return `an upload has at most ${size(this.limits.bytes)}.`;
-    if (this.fresh.bytes + file.size > this.limits.room) return `only ${size(this.limits.room)} fit on the disk.`;
+    if (file.size > most) return words("it has %(size)s, and at most %(most)s are taken.", { size: size(file.size), most: size(most) });
+    if (this.fresh.files >= this.limits.files) return plural("an upload has at most %(n)s file.", "an upload has at most %(n)s files.", this.limits.files);
+    if (this.fresh.bytes + file.size > this.limits.bytes) return words("an upload has at most %(size)s.", { size: size(this.limits.bytes) });
+    if (this.fresh.bytes + file.size > this.limits.room) return words("only %(size)s fit on the disk.", { size: size(this.limits.room) });
     return "";
   }
 
@@ -187,7 +188,7 @@ class Sender {
     this.state = "sending";
     this.notice("");
     this.samples = [];
-    this.speak(`Uploading ${plural(this.total.files, "file")}.`);
+    this.speak(plural("Uploading %(n)s file.", "Uploading %(n)s files.", this.total.files));
     this.draw(true);
     part("title").focus({ preventScroll: true });
     this.pump();
@@ -245,12 +246,12 @@ class Sender {
     if (item.state !== "active") return;
     const answer = error.originalResponse;
     const status = answer?.getStatus() ?? 0;
-    item.why = status ? sentence(status, answer.getHeader("Content-Type"), answer.getBody() ?? "") : "The connection was lost.";
+    item.why = status ? sentence(status, answer.getHeader("Content-Type"), answer.getBody() ?? "") : words("The connection was lost.");
     item.state = "waiting";
-    if (status === 401 || status === 403) this.block("Your session has ended. Enter the password in another tab, then press Resume.");
-    else if (status === 400 && answer.getHeader("Content-Type")?.startsWith("text/html")) this.block("The page was open for too long. Press Resume to go on.");
-    else if (status === 507) this.block(`${item.why} Press Resume when there is.`);
-    else if ((status === 404 || status === 410) && !item.tus.url) this.block("This upload is no longer here: it was cancelled, or has become a batch.");
+    if (status === 401 || status === 403) this.block(words("Your session has ended. Enter the password in another tab, then press Resume."));
+    else if (status === 400 && answer.getHeader("Content-Type")?.startsWith("text/html")) this.block(words("The page was open for too long. Press Resume to go on."));
+    else if (status === 507) this.block(`${item.why} ${words("Press Resume when there is.")}`);
+    else if ((status === 404 || status === 410) && !item.tus.url) this.block(words("This upload is no longer here: it was cancelled, or has become a batch."));
     else if (PASSING.has(status) || status === 404 || status === 410) {
       // What the server no longer has is sent from its beginning.
       if (status === 404 || status === 410) item.tus = item.address = null;
@@ -283,7 +284,7 @@ class Sender {
     item.tus = null;
     this.progress(item, 0);
     this.failed.set(item.key, item);
-    this.speak(`${item.path} could not be sent. ${item.why}`);
+    this.speak(`${words("%(path)s could not be sent.", { path: item.path })} ${item.why}`);
     this.draw(true);
     this.pump();
   }
@@ -293,7 +294,7 @@ class Sender {
   lose() {
     if (this.lost) return;
     this.lost = true;
-    this.notice("The connection is lost. The upload goes on by itself when it is back.");
+    this.notice(words("The connection is lost. The upload goes on by itself when it is back."));
     this.stop();
     this.look();
   }
@@ -311,7 +312,7 @@ class Sender {
     this.lost = false;
     this.samples = [];
     this.notice("");
-    this.speak("The connection is back. The upload goes on.");
+    this.speak(words("The connection is back. The upload goes on."));
     this.pump();
     this.draw(true);
   }
@@ -335,7 +336,7 @@ class Sender {
   hold() {
     this.state = "paused";
     this.stop();
-    this.speak("The upload is paused.");
+    this.speak(words("The upload is paused."));
     this.draw(true);
   }
 
@@ -355,7 +356,7 @@ class Sender {
     this.state = "sending";
     this.samples = [];
     this.notice("");
-    this.speak("The upload goes on.");
+    this.speak(words("The upload goes on."));
     this.draw(true);
     this.pump();
   }
@@ -378,7 +379,7 @@ class Sender {
   ended() {
     if (this.failed.size) {
       this.state = "stuck";
-      this.speak(`${plural(this.failed.size, "file")} could not be sent. Try again, or import without them.`);
+      this.speak(plural("%(n)s file could not be sent. Try again, or import without it.", "%(n)s files could not be sent. Try again, or import without them.", this.failed.size));
       this.draw(true);
     } else {
       this.import();
@@ -394,8 +395,8 @@ class Sender {
       location.assign(made.address);
     } catch (error) {
       this.state = "stuck";
-      if (error.status === 422) this.notice(error.message, "Import into a new batch", () => this.import({ name: `Upload ${new Date().toISOString().slice(0, 16).replace("T", " ")}` }));
-      else this.notice(error.message, "Try again", () => this.resume());
+      if (error.status === 422) this.notice(error.message, words("Import into a new batch"), () => this.import({ name: words("Upload %(moment)s", { moment: new Date().toISOString().slice(0, 16).replace("T", " ") }) }));
+      else this.notice(error.message, words("Try again"), () => this.resume());
       this.draw(true);
     }
   }
@@ -430,7 +431,7 @@ class Sender {
     this.fresh = { files: 0, bytes: 0 };
     part("reading").textContent = "";
     this.notice("");
-    this.speak("Nothing is chosen.");
+    this.speak(words("Nothing is chosen."));
     this.draw(true);
     root.querySelector("[data-pick]").focus();
   }
@@ -475,18 +476,18 @@ class Sender {
     show(part("sending"), this.items.size > 0 || !part("notice").hidden);
     show(part("start"), choosing && this.items.size > 0);
     show(part("pause"), this.state === "sending" || this.state === "paused");
-    part("pause").textContent = this.state === "paused" ? "Resume" : "Pause";
+    part("pause").textContent = this.state === "paused" ? words("Resume") : words("Pause");
     show(part("cancel"), !["importing", "over"].includes(this.state) && this.items.size > 0);
-    part("cancel").textContent = choosing ? "Clear" : "Cancel…";
+    part("cancel").textContent = choosing ? words("Clear") : words("Cancel…");
     show(part("total"), !choosing);
     const { files } = this.total;
     part("title").textContent = {
-      choosing: files ? `${plural(files, "file")} chosen, ${size(this.total.bytes)}` : "Nothing is chosen",
-      sending: this.lost ? "Waiting for the connection" : "Uploading",
-      paused: "Paused",
-      stuck: this.failed.size ? `All but ${plural(this.failed.size, "file")} ${this.done.files === 1 ? "is" : "are"} here` : "The upload has stopped",
-      importing: "All files are here; the batch is being made…",
-      over: "Done",
+      choosing: files ? plural("%(n)s file chosen, %(size)s", "%(n)s files chosen, %(size)s", files, { size: size(this.total.bytes) }) : words("Nothing is chosen"),
+      sending: this.lost ? words("Waiting for the connection") : words("Uploading"),
+      paused: words("Paused"),
+      stuck: this.failed.size ? plural("All but %(n)s file are here", "All but %(n)s files are here", this.failed.size) : words("The upload has stopped"),
+      importing: words("All files are here; the batch is being made…"),
+      over: words("Done"),
     }[this.state];
     show(part("failures"), this.failed.size > 0);
     show(part("leave-out"), this.state === "stuck" && this.done.files > 0);
@@ -505,15 +506,15 @@ class Sender {
     const number = (name, text) => {
       root.querySelector(`[data-number=${name}]`).textContent = text;
     };
-    number("files", `${counted.format(done.files)} of ${counted.format(total.files)}`);
-    number("bytes", `${size(done.bytes)} of ${size(total.bytes)}`);
+    number("files", words("%(done)s of %(all)s", { done: written(done.files), all: written(total.files) }));
+    number("bytes", words("%(done)s of %(all)s", { done: size(done.bytes), all: size(total.bytes) }));
     number("rate", rate ? `${size(rate)}/s` : "–");
     number("left", rate ? duration((total.bytes - done.bytes) / rate) : "–");
-    number("failed", this.failed.size ? counted.format(this.failed.size) : "none");
+    number("failed", this.failed.size ? written(this.failed.size) : words("none"));
     const tenth = Math.floor(10 * share);
     if (this.state === "sending" && tenth > this.spokenTenth && tenth < 10) {
       this.spokenTenth = tenth;
-      this.speak(`${tenth * 10} percent.`);
+      this.speak(words("%(number)s percent.", { number: tenth * 10 }));
     }
   }
 
@@ -528,16 +529,16 @@ class Sender {
   }
 
   drawAll() {
-    const words = { waiting: "waiting", active: "being sent", done: "here", failed: "failed" };
+    const states = { waiting: words("waiting"), active: words("being sent"), done: words("here"), failed: words("failed") };
     const list = part("list");
     keep(list, [...this.items.values()].slice(0, MOST_SHOWN), (item, row) => {
-      row.lastChild.textContent = words[item.state];
+      row.lastChild.textContent = states[item.state];
     }, listRow);
     list.querySelector("[data-more]")?.remove();
     if (this.items.size > MOST_SHOWN) {
       const more = document.createElement("li");
       more.dataset.more = "";
-      more.textContent = `and ${plural(this.items.size - MOST_SHOWN, "file")} more`;
+      more.textContent = plural("and %(n)s file more", "and %(n)s files more", this.items.size - MOST_SHOWN);
       list.append(more);
     }
   }
@@ -577,7 +578,7 @@ function activeRow(item) {
 function failedRow(item, sender) {
   const row = line(item);
   const why = Object.assign(document.createElement("span"), { className: "upload-why", textContent: item.why });
-  const again = Object.assign(document.createElement("button"), { type: "button", className: "btn btn-sm btn-outline-primary", textContent: "Try again", ariaLabel: `Try again: ${item.path}` });
+  const again = Object.assign(document.createElement("button"), { type: "button", className: "btn btn-sm btn-outline-primary", textContent: words("Try again"), ariaLabel: words("Try again: %(path)s", { path: item.path }) });
   again.addEventListener("click", () => sender.retry([item]));
   row.append(why, again);
   return row;

@@ -2,6 +2,7 @@
 export const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 export const add = (a, b, times = 1) => [a[0] + b[0] * times, a[1] + b[1] * times, a[2] + b[2] * times];
 export const minus = (a, b) => add(a, b, -1);
+export const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
 export const length = (a) => Math.sqrt(dot(a, a));
 export const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 

@@ -1,7 +1,9 @@
 // Cornerstone3D, set up for what this application shows: where frames come from, what is known of them, and the tools.
 import { cache, Enums, eventTarget, getRenderingCapabilities, imageLoader, init as initCore, metaData, RenderingEngine, setUseCPURendering, setVolumesForViewports, utilities, volumeLoader } from "@cornerstonejs/core";
-import { init as initLoader, wadors } from "@cornerstonejs/dicom-image-loader";
+import { createImage, init as initLoader, wadors } from "@cornerstonejs/dicom-image-loader";
 import { addTool, AngleTool, annotation, EllipticalROITool, Enums as ToolEnums, init as initTools, LengthTool, PanTool, RectangleROITool, ToolGroupManager, WindowLevelTool, ZoomTool } from "@cornerstonejs/tools";
+import { addressOf } from "./viewer-early.js";
+import { words } from "./words.js";
 
 export { annotation, cache, Enums, eventTarget, imageLoader, metaData, setVolumesForViewports, utilities, volumeLoader };
 
@@ -11,7 +13,7 @@ const { MouseBindings, KeyboardBindings } = ToolEnums;
 const ALWAYS = {
   window: [{ mouseButton: MouseBindings.Primary, modifierKey: KeyboardBindings.Shift }],
   pan: [{ mouseButton: MouseBindings.Auxiliary }],
-  zoom: [{ mouseButton: MouseBindings.Secondary }, { numTouchPoints: 2 }],
+  zoom: [{ mouseButton: MouseBindings.Secondary }],
 };
 const DRAWN = "drawn:";
 const CACHE_BYTES = 1.5 * 2 ** 30;
@@ -20,7 +22,8 @@ export function hasWebGL() {
   return Boolean(getRenderingCapabilities().webgl);
 }
 
-export function setUp(withWebGL) {
+// early: frames that were asked for before the library was here, see viewer-early.js.
+export function setUp(withWebGL, early) {
   // Frames that cannot be loaded are told of on the page.
   utilities.logger.coreLog.getLogger("utilities", "ProgressiveIterator").setLevel("silent");
   forgiveFailures();
@@ -30,6 +33,7 @@ export function setUp(withWebGL) {
   initTools();
   initLoader({ maxWebWorkers: Math.min(4, Math.max(2, Math.floor((navigator.hardwareConcurrency || 2) / 2))) });
   imageLoader.registerImageLoader("drawn", (imageId, options) => ({ promise: loadDrawn(imageId, options) }));
+  imageLoader.registerImageLoader("wadors", (imageId, options) => loadEarly(early, imageId, options) ?? wadors.loadImage(imageId, options));
   for (const tool of Object.values(TOOLS)) addTool(tool);
   const styles = annotation.config.style.getDefaultToolStyles();
   annotation.config.style.setDefaultToolStyles({
@@ -37,6 +41,18 @@ export function setUp(withWebGL) {
     global: { ...styles.global, color: "rgb(255, 212, 121)", colorHighlighted: "rgb(140, 255, 170)", colorSelected: "rgb(140, 255, 170)", textBoxFontFamily: "system-ui, sans-serif", textBoxFontSize: "12px", textBoxColor: "rgb(255, 232, 180)", textBoxColorHighlighted: "rgb(140, 255, 170)", textBoxColorSelected: "rgb(140, 255, 170)", textBoxLinkLineColor: "rgb(255, 212, 121)", lineWidth: "1.5" },
   });
   return new RenderingEngine("viewer");
+}
+
+function loadEarly(early, imageId, options) {
+  const address = imageId.slice("wadors:".length);
+  const asked = early.get(address);
+  if (!asked) return null;
+  early.delete(address);
+  const load = async () => {
+    const found = await asked;
+    return found ? createImage(imageId, found.bytes, found.syntax, options) : wadors.loadImage(imageId, options).promise;
+  };
+  return { promise: load() };
 }
 
 // The cache of the library leaves a promise behind that nobody can catch, for each frame that could not be loaded.
@@ -72,7 +88,7 @@ export function nameFrame(told, [at, number], drawn = false) {
   const image = told.images[at];
   const sent = image.how === "sent" && told.root && !drawn;
   const imageId = sent
-    ? `wadors:${location.origin}${told.root}${encodeURIComponent(image.uid)}/frames/${number}`
+    ? `wadors:${addressOf(told, image, number)}`
     : `${DRAWN}${location.origin}/batches/${image.batch}/images/${image.id}/frame?n=${number}&v=${image.v}`;
   if (!metaData.get("imagePixelModule", imageId)) wadors.metaDataManager.add(imageId, describe(told, image, number, sent));
   return imageId;
@@ -104,7 +120,7 @@ function describe(told, image, number, sent) {
 async function loadDrawn(imageId, options) {
   const answer = await fetch(imageId.slice(DRAWN.length));
   if (!answer.ok) {
-    const says = answer.headers.get("Content-Type")?.startsWith("text/plain") ? await answer.text() : "The server could not draw it.";
+    const says = answer.headers.get("Content-Type")?.startsWith("text/plain") ? await answer.text() : words("The server could not draw it.");
     throw new Error(says.trim());
   }
   const bitmap = await createImageBitmap(await answer.blob());

@@ -1,19 +1,35 @@
 // The viewer's page: toolbar, keys, texts and what is said; ``Planes`` and ``Stack`` show the pixels.
+import { fitPicture } from "./viewer-early.js";
 import { dot, length, lettersOf, minus } from "./viewer-geometry.js";
 import { annotation, elementsOf, Enums, eventTarget, hasWebGL, makeTools, setUp } from "./viewer-library.js";
 import { Planes } from "./viewer-planes.js";
 import { Stack } from "./viewer-stack.js";
+import { Structures } from "./viewer-structures.js";
+import { plural, words } from "./words.js";
 
-const CT = [["Brain", 40, 80], ["Subdural", 75, 215], ["Bone", 500, 2000], ["Lung", -600, 1500], ["Mediastinum", 50, 350], ["Abdomen", 50, 400], ["Liver", 60, 160], ["Vessels", 300, 600]];
+const SLICES = {
+  axial: (count) => plural("%(n)s axial slice", "%(n)s axial slices", count),
+  coronal: (count) => plural("%(n)s coronal slice", "%(n)s coronal slices", count),
+  sagittal: (count) => plural("%(n)s sagittal slice", "%(n)s sagittal slices", count),
+  "oblique axial": (count) => plural("%(n)s oblique axial slice", "%(n)s oblique axial slices", count),
+  "oblique coronal": (count) => plural("%(n)s oblique coronal slice", "%(n)s oblique coronal slices", count),
+  "oblique sagittal": (count) => plural("%(n)s oblique sagittal slice", "%(n)s oblique sagittal slices", count),
+};
+const CT = [
+  ["Brain", 40, 80, words("Brain")], ["Subdural", 75, 215, words("Subdural")], ["Bone", 500, 2000, words("Bone")], ["Lung", -600, 1500, words("Lung")],
+  ["Mediastinum", 50, 350, words("Mediastinum")], ["Abdomen", 50, 400, words("Abdomen")], ["Liver", 60, 160, words("Liver")], ["Vessels", 300, 600, words("Vessels")],
+];
 const FOLLOW_MS = 300;
 const SPEAK_MS = 500;
-const TOOL_KEYS = { c: "crosshair", w: "window", p: "pan", z: "zoom", l: "length", a: "angle", r: "rectangle", e: "ellipse" };
-const ACT_KEYS = { i: "invert", o: "rotate", h: "flip-h", v: "flip-v", 0: "reset", t: "overlay", s: "snapshot", f: "full", "?": "help", " ": "play", 3: "planes", 1: "stack", m: "solo", "[": "window-before", "]": "window-after" };
+// How far a finger or the mouse is dragged for one slice.
+const DRAG_PIXELS = 9;
+const TOOL_KEYS = { n: "scroll", c: "crosshair", w: "window", p: "pan", z: "zoom", l: "length", a: "angle", r: "rectangle", e: "ellipse" };
+const ACT_KEYS = { i: "invert", o: "rotate", h: "flip-h", v: "flip-v", 0: "reset", t: "overlay", s: "snapshot", f: "full", "?": "help", " ": "play", 3: "planes", 1: "stack", m: "solo", "[": "window-before", "]": "window-after", d: "structures" };
 
-export async function open(root, told) {
-  if (!told.displays.length) throw new Error("the series has no pictures");
+export async function open(root, told, early) {
+  if (!told.displays.length) throw new Error(words("the series has no pictures"));
   const cpu = !hasWebGL();
-  const page = new Page(root, told, setUp(!cpu), cpu);
+  const page = new Page(root, told, setUp(!cpu, early), cpu);
   await page.show(...told.start);
 }
 
@@ -22,6 +38,7 @@ class Page {
     Object.assign(this, { root, told, engine, cpu, tool: "", overlay: true, shown: null, loaded: new Set(), active: null, preset: "stored" });
     this.part = (name) => root.querySelector(`[data-${name}]`);
     this.timers = {};
+    this.structures = new Structures(root, told, () => this.drawAll());
     this.listen();
   }
 
@@ -55,12 +72,13 @@ class Page {
       if (!planes) throw error;
       // A volume that the library refuses is still a stack.
       await this.show(number, start, true);
-      this.tellReason(`The planes could not be made (${error.message}).`);
+      this.tellReason(words("The planes could not be made (%(error)s).", { error: error.message }));
       return;
     }
     if (shown !== this.shown) return;
     this.tools = makeTools(`tools-${number}-${planes ? "planes" : "stack"}`, shown.ports.map(({ name }) => name));
-    this.chooseTool(planes ? "crosshair" : "window");
+    const isTouched = window.matchMedia("(pointer: coarse)").matches && display.frames.length > 1;
+    this.chooseTool(planes ? "crosshair" : isTouched ? "scroll" : "window");
     this.stored = shown.range() && { ...shown.range() };
     this.fillWindows();
     this.changed();
@@ -70,6 +88,8 @@ class Page {
   makePorts() {
     const ports = this.part("ports");
     const template = this.root.querySelector("template[data-port]");
+    const picture = !this.wasShown ? ports.querySelector(".viewer-first") : null;
+    this.wasShown = true;
     ports.replaceChildren();
     ports.classList.remove("solo");
     ports.dataset.count = this.shown.ports.length;
@@ -79,27 +99,26 @@ class Page {
       port.root = made;
       port.screen = made.querySelector(".viewer-screen");
       port.slider = made.querySelector(".viewer-slider");
-      port.screen.setAttribute("aria-label", `${port.label}: picture`);
-      port.slider.setAttribute("aria-label", `${port.label}: slice`);
+      port.screen.setAttribute("aria-label", words("%(plane)s: picture", { plane: port.label }));
+      port.slider.setAttribute("aria-label", words("%(plane)s: slice", { plane: port.label }));
       ports.append(made);
       this.watch(port);
     }
     this.root.hidden = false;
-    this.keepPicture();
+    this.keepPicture(picture);
     this.active = this.shown.ports[0];
     this.markActive();
   }
 
-  // What the server drew stays to be seen until there is something else.
-  keepPicture() {
+  // What the server drew stays to be seen until there is something else, where it is the same.
+  keepPicture(picture) {
     const box = document.querySelector("[data-viewer-picture]");
-    if (!box || box.hidden) return;
-    box.hidden = true;
-    const picture = box.querySelector("img");
-    if (!picture?.complete || !picture.naturalWidth) return;
-    this.first = picture.cloneNode();
-    this.first.className = "viewer-first";
-    this.shown.ports[0].root.append(this.first);
+    if (box) box.hidden = true;
+    this.first?.remove();
+    this.first = picture;
+    if (!picture) return;
+    this.shown.ports[0].root.append(picture);
+    fitPicture(picture);
   }
 
   watch(port) {
@@ -123,6 +142,8 @@ class Page {
     screen.addEventListener("pointerdown", (event) => {
       this.activate(port);
       screen.focus({ preventScroll: true });
+      if (this.pinch(port, event)) return;
+      if (this.tool === "scroll" && event.button === 0 && !event.shiftKey) this.dragSlices(port, event);
       if (this.tool === "crosshair" && event.button === 0 && !event.shiftKey && !event.ctrlKey && !event.altKey) this.dragCrosshair(port, event);
     }, { capture: true });
     slider.addEventListener("input", () => {
@@ -139,19 +160,70 @@ class Page {
   }
 
   dragCrosshair(port, event) {
-    event.preventDefault();
     const { screen } = port;
     const move = ({ clientX, clientY }) => {
       const box = screen.getBoundingClientRect();
       this.shown.moveTo(port.viewport.canvasToWorld([clientX - box.left, clientY - box.top]));
     };
     move(event);
+    this.drag(port, event, move);
+  }
+
+  dragSlices(port, event) {
+    const from = this.shown.slice(port).index;
+    this.drag(port, event, ({ clientY }) => {
+      const { index, count } = this.shown.slice(port);
+      const wanted = Math.min(Math.max(from + Math.round((clientY - event.clientY) / DRAG_PIXELS), 0), count - 1);
+      if (wanted !== index) this.shown.go(port, wanted);
+    });
+  }
+
+  // Follows one pointer until it is lifted, or a second finger begins something else.
+  drag(port, event, move) {
+    event.preventDefault();
+    const { screen } = port;
     screen.setPointerCapture(event.pointerId);
-    const drag = (next) => move(next);
-    screen.addEventListener("pointermove", drag);
-    const end = () => screen.removeEventListener("pointermove", drag);
+    const follow = (next) => next.pointerId === event.pointerId && move(next);
+    screen.addEventListener("pointermove", follow);
+    const end = () => screen.removeEventListener("pointermove", follow);
+    port.endDrag = end;
     screen.addEventListener("pointerup", end, { once: true });
     screen.addEventListener("pointercancel", end, { once: true });
+  }
+
+  // Two fingers enlarge and move the picture; tells whether there are two.
+  pinch(port, event) {
+    if (event.pointerType !== "touch") return false;
+    const { screen } = port;
+    const fingers = (port.fingers ??= new Map());
+    const box = screen.getBoundingClientRect();
+    const place = ({ clientX, clientY }) => [clientX - box.left, clientY - box.top];
+    fingers.set(event.pointerId, place(event));
+    const follow = (next) => {
+      if (next.pointerId !== event.pointerId) return;
+      const before = spanOf(fingers);
+      fingers.set(next.pointerId, place(next));
+      if (before && fingers.size === 2) this.enlargeAt(port, before, spanOf(fingers));
+    };
+    const end = (next) => {
+      if (next.pointerId !== event.pointerId) return;
+      fingers.delete(event.pointerId);
+      for (const [name, listener] of [["pointermove", follow], ["pointerup", end], ["pointercancel", end]]) window.removeEventListener(name, listener);
+    };
+    for (const [name, listener] of [["pointermove", follow], ["pointerup", end], ["pointercancel", end]]) window.addEventListener(name, listener);
+    if (fingers.size > 1) port.endDrag?.();
+    return fingers.size > 1;
+  }
+
+  // What was between the fingers stays there.
+  enlargeAt({ viewport }, before, after) {
+    if (!before.size || !after.size) return;
+    const held = viewport.canvasToWorld(before.middle);
+    viewport.setZoom(viewport.getZoom() * (after.size / before.size));
+    const [x, y] = viewport.worldToCanvas(held);
+    const [panX, panY] = viewport.getPan();
+    viewport.setPan([panX + after.middle[0] - x, panY + after.middle[1] - y]);
+    viewport.render();
   }
 
   resize() {
@@ -208,8 +280,8 @@ class Page {
     this.root.dataset.image = image.id;
     const link = this.part("instance");
     link.href = `/batches/${image.batch}/images/${image.id}`;
-    link.textContent = image.number === null ? `Image ${image.id}` : `Instance ${image.number}`;
-    if (image.frames > 1) link.textContent += `, frame ${number}`;
+    link.textContent = image.number === null ? words("Image %(id)s", { id: image.id }) : words("Instance %(number)s", { number: image.number });
+    if (image.frames > 1) link.textContent += `, ${words("frame %(number)s", { number })}`;
     this.later("fields", FOLLOW_MS, () => this.followFields(image));
     this.later("speak", SPEAK_MS, () => this.speak());
   }
@@ -217,6 +289,10 @@ class Page {
   unit() {
     const elements = elementsOf(this.told, ...this.shown.frame());
     return elements["00080060"]?.Value?.[0] === "CT" ? " HU" : "";
+  }
+
+  drawAll() {
+    if (this.shown) for (const port of this.shown.ports) this.draw(port);
   }
 
   // Many things ask for the texts and lines of a plane to be drawn; it is done once before the browser paints.
@@ -233,7 +309,7 @@ class Page {
     slider.max = count;
     slider.value = index + 1;
     slider.hidden = count < 2;
-    slider.setAttribute("aria-valuetext", `${index + 1} of ${count}`);
+    slider.setAttribute("aria-valuetext", words("%(number)s of %(all)s", { number: index + 1, all: count }));
     root.dataset.index = index + 1;
     root.dataset.slices = count;
     if (!width || !height) return;
@@ -241,9 +317,10 @@ class Page {
     const right = minus(viewport.canvasToWorld([width / 2 + 1, height / 2]), center);
     const down = minus(viewport.canvasToWorld([width / 2, height / 2 + 1]), center);
     this.drawLetters(root, right, down);
-    Object.assign(root.dataset, { center: words(center), right: words(right), down: words(down) });
+    Object.assign(root.dataset, { center: spaced(center), right: spaced(right), down: spaced(down) });
     if (this.shown.point) this.drawLines(port, width, height);
     else root.querySelector(".lines").replaceChildren();
+    this.structures.draw(port, this.shown.hasPatient);
     this.drawTexts(port, index, count, length(right));
     this.tellTrouble(port, index);
   }
@@ -290,12 +367,12 @@ class Page {
       box.replaceChildren(...told.map((text) => Object.assign(document.createElement("div"), { textContent: text })));
     };
     const first = port === this.shown.ports[0];
-    place("tl", ...(first ? [about.patient, about.patient_id, about.birth_date && `born ${about.birth_date}`] : [port.label]));
+    place("tl", ...(first ? [about.patient, about.patient_id, about.birth_date && words("born %(date)s", { date: about.birth_date })] : [port.label]));
     place("tr", ...(first ? [about.study, about.study_date, [about.series_number, about.series].filter(Boolean).join(" "), this.shown.isVolume ? port.label : ""] : []));
     const [at, number] = this.shown.frame();
     const elements = elementsOf(this.told, at, number);
     const thickness = elements["00180050"]?.Value?.[0];
-    place("bl", count > 1 ? `${index + 1} / ${count}` : "", this.shown.point ? `${"xyz"[port.axis]} ${tidy(this.shown.point[port.axis])} mm` : "", first && thickness ? `thickness ${tidy(thickness)} mm` : "");
+    place("bl", count > 1 ? `${index + 1} / ${count}` : "", this.shown.point ? `${"xyz"[port.axis]} ${tidy(this.shown.point[port.axis])} mm` : "", first && thickness ? words("thickness %(size)s mm", { size: tidy(thickness) }) : "");
     const range = port.viewport.getProperties?.()?.voiRange;
     const isColour = this.shown.image?.()?.color;
     const zoom = port.fit ? Math.round((port.fit / scale) * 100) : 100;
@@ -307,7 +384,7 @@ class Page {
   tellTrouble(port, index) {
     const box = port.root.querySelector(".viewer-trouble");
     const failed = this.shown.failed?.get(index);
-    const text = failed ? `This frame cannot be shown. ${failed}` : "";
+    const text = failed ? `${words("This frame cannot be shown.")} ${failed}` : "";
     box.hidden = !text;
     if (box.textContent !== text) box.textContent = text;
     port.root.classList.toggle("failed", Boolean(text));
@@ -324,13 +401,14 @@ class Page {
     this.press("planes", planes);
     this.press("stack", !planes);
     this.root.querySelector("[data-tool=crosshair]").hidden = !planes;
+    this.root.querySelector("[data-tool=scroll]").hidden = display.frames.length < 2;
     const rate = rateOf(elementsOf(this.told, ...display.frames[0]));
     if (rate) this.part("rate").value = rate;
     const reasons = [];
-    if (display.reason) reasons.push(`Shown one by one, because these images are no volume: ${display.reason}`);
-    else if (display.volume && this.cpu) reasons.push("Shown one by one, because this browser has no WebGL.");
-    if (displays.length > 1 && !display.reason) reasons.push(`This series falls into ${displays.length} parts.`);
-    if (this.told.left_out) reasons.push(`The series has ${this.told.left_out.toLocaleString("en")} more images, which are not shown here.`);
+    if (display.reason) reasons.push(words("Shown one by one, because these images are no volume: %(reason)s", { reason: display.reason }));
+    else if (display.volume && this.cpu) reasons.push(words("Shown one by one, because this browser has no WebGL."));
+    if (displays.length > 1 && !display.reason) reasons.push(words("This series falls into %(number)s parts.", { number: displays.length }));
+    if (this.told.left_out) reasons.push(plural("The series has %(n)s more image, which is not shown here.", "The series has %(n)s more images, which are not shown here.", this.told.left_out));
     this.tellReason(reasons.join(" "));
     // What belongs to the kind of image is said more quietly than what is wrong with a series.
     this.part("reason").classList.toggle("quiet", ["", "colour", "no-geometry", "one-image"].includes(display.code));
@@ -355,11 +433,12 @@ class Page {
     const loaded = this.shown.isVolume ? this.loaded.size : Math.min(this.loaded.size + this.shown.failed.size, wanted);
     const box = this.part("progress");
     box.querySelector("progress").value = wanted ? loaded / wanted : 1;
-    box.querySelector("span").textContent = `${loaded} of ${wanted}`;
+    box.querySelector("span").textContent = words("%(number)s of %(all)s", { number: loaded, all: wanted });
     box.hidden = loaded >= wanted;
     this.root.dataset.loaded = loaded;
     this.root.dataset.total = wanted;
-    if (loaded >= wanted) this.noteDrawn();
+    // The planes are drawn once more when the last slice has come.
+    if (loaded >= wanted && !this.shown.isVolume) this.noteDrawn();
   }
 
   // The state is that of what can be seen: ``showing`` from the first slice on, ``ready`` when all have come.
@@ -369,7 +448,8 @@ class Page {
     if (dataset.state === "loading") {
       dataset.state = "showing";
       this.first?.remove();
-      dataset.firstMs ??= Math.round(performance.now());
+      dataset.drawnMs ??= Math.round(performance.now());
+      dataset.firstMs ??= dataset.drawnMs;
     }
     if (Number(dataset.loaded) >= Number(dataset.total)) {
       dataset.state = "ready";
@@ -381,7 +461,7 @@ class Page {
   speak() {
     if (!this.active?.viewport) return;
     const { index, count } = this.shown.slice(this.active);
-    const text = count > 1 ? `${this.active.label} ${index + 1} of ${count}` : this.active.label;
+    const text = count > 1 ? words("%(plane)s %(number)s of %(all)s", { plane: this.active.label, number: index + 1, all: count }) : this.active.label;
     const spoken = this.part("spoken");
     if (spoken.textContent !== text) spoken.textContent = text;
   }
@@ -405,7 +485,7 @@ class Page {
 
   fillWindows() {
     const modality = elementsOf(this.told, ...this.shown.frame())["00080060"]?.Value?.[0];
-    const names = [["stored", "Window as stored"], ["auto", "Automatic"], ["full", "Full range"], ...(modality === "CT" ? CT.map(([name]) => [name, name]) : [])];
+    const names = [["stored", words("Window as stored")], ["auto", words("Automatic")], ["full", words("Full range")], ...(modality === "CT" ? CT.map(([name, , , label]) => [name, label]) : [])];
     const select = this.part("window");
     select.replaceChildren(...names.map(([value, text]) => new Option(text, value)));
     select.disabled = Boolean(this.shown.image?.()?.color);
@@ -453,6 +533,7 @@ class Page {
       full: () => (document.fullscreenElement ? document.exitFullscreen() : this.root.requestFullscreen().catch(() => {})),
       help: () => this.part("help").showModal(),
       solo: () => this.solo(port),
+      structures: () => this.structures.toggle(),
       "window-before": () => this.stepWindow(-1),
       "window-after": () => this.stepWindow(1),
     };
@@ -580,14 +661,14 @@ class Page {
   noteFailed({ imageId }) {
     if (!this.shown?.isVolume || !this.wanted.has(imageId)) return;
     this.lost = (this.lost ?? new Set()).add(imageId);
-    this.tellReason(`${this.lost.size} of ${this.wanted.size} slices could not be loaded, and are missing in the planes. Slice by slice they are drawn by the server.`);
+    this.tellReason(words("%(lost)s of %(all)s slices could not be loaded, and are missing in the planes. Slice by slice they are drawn by the server.", { lost: this.lost.size, all: this.wanted.size }));
     this.noteLoaded(imageId);
   }
 
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("dialog, select, input[type=number]")) return;
     const onSlider = event.target.matches("input[type=range]");
-    const onButton = event.target.closest("button, a");
+    const onButton = event.target.closest("button, a, input[type=checkbox]");
     const { shown, active } = this;
     if (!shown || !active?.viewport) return;
     const { index, count } = shown.slice(active);
@@ -625,11 +706,19 @@ class Page {
   }
 }
 
+// How far two fingers are apart, and what is between them.
+function spanOf(fingers) {
+  if (fingers.size !== 2) return null;
+  const [one, other] = fingers.values();
+  return { size: Math.hypot(one[0] - other[0], one[1] - other[1]), middle: [(one[0] + other[0]) / 2, (one[1] + other[1]) / 2] };
+}
+
 function nameOf(told, display) {
   const count = display.frames.length;
-  const what = display.volume ? `${display.volume.plane} slices` : told.images[display.frames[0][0]].frames > 1 ? "frames" : count === 1 ? "image" : "images";
+  const areFrames = told.images[display.frames[0][0]].frames > 1;
+  const what = display.volume ? SLICES[display.volume.plane](count) : areFrames ? plural("%(n)s frame", "%(n)s frames", count) : plural("%(n)s image", "%(n)s images", count);
   const kind = display.kind ? `, ${display.kind}` : "";
-  return `${count} ${what}${kind}${display.volume ? "" : " (no volume)"}`;
+  return `${what}${kind}${display.volume ? "" : ` (${words("no volume")})`}`;
 }
 
 // Frames a second, as the header says: RecommendedDisplayFrameRate, CineRate, or FrameTime in ms.
@@ -644,7 +733,7 @@ function tidy(number) {
   return String(Object.is(rounded, -0) ? 0 : rounded).replace("-", "−");
 }
 
-function words(point) {
+function spaced(point) {
   return point.map((part) => part.toFixed(4)).join(" ");
 }
 

@@ -1,11 +1,12 @@
 // Three planes through a volume, along the axes of the patient, with a crosshair that links them.
 import { add, clamp, reach, toIndex, toPoint } from "./viewer-geometry.js";
 import { cache, Enums, nameFrame, setVolumesForViewports, volumeLoader } from "./viewer-library.js";
+import { words } from "./words.js";
 
 const PLANES = { axial: { axis: 2, across: [0, 1] }, coronal: { axis: 1, across: [0, 2] }, sagittal: { axis: 0, across: [1, 2] } };
-const NAMES = { axial: "Axial", coronal: "Coronal", sagittal: "Sagittal" };
+const NAMES = { axial: words("Axial"), coronal: words("Coronal"), sagittal: words("Sagittal") };
 
-const REDRAW_MS = 600;
+const REDRAW_MS = 1200;
 
 let made = 0;
 
@@ -43,7 +44,8 @@ export class Planes {
     for (const port of this.ports) port.viewport = this.engine.getViewport(port.name);
     await setVolumesForViewports(this.engine, [{ volumeId }], this.ports.map(({ name }) => name));
     this.place();
-    for (const { viewport } of this.ports) viewport.render();
+    // A first picture without pixels would only take time.
+    if (this.hasPixels()) for (const { viewport } of this.ports) viewport.render();
   }
 
   // Draws what has come: at once when it is the slice in question or the last one, else now and then.

@@ -1,6 +1,7 @@
 // Frames one after the other, as they were taken. A frame that cannot be decoded here is drawn by the server.
 import { clamp } from "./viewer-geometry.js";
 import { elementsOf, Enums, imageLoader, nameFrame } from "./viewer-library.js";
+import { words } from "./words.js";
 
 const AHEAD_BYTES = 256 * 2 ** 20;
 const AT_ONCE = 3;
@@ -16,7 +17,7 @@ export class Stack {
     this.changed = changed;
     this.options = { useRGBA: cpu, priority: 5, requestType: Enums.RequestType.Interaction };
     this.imageIds = display.frames.map((frame) => nameFrame(told, frame));
-    this.ports = [{ name: "stack", label: "Slice" }];
+    this.ports = [{ name: "stack", label: words("Slice") }];
     this.index = start;
     this.wanted = start;
     this.failed = new Map();
@@ -30,10 +31,18 @@ export class Stack {
 
   async open() {
     const [port] = this.ports;
-    this.engine.setViewports([{ viewportId: port.name, element: port.screen, type: Enums.ViewportType.STACK, defaultOptions: { background: [0, 0, 0] } }]);
+    this.engine.setViewports([{ viewportId: port.name, element: port.screen, type: Enums.ViewportType.STACK, defaultOptions: { background: [0, 0, 0], aspectRatio: this.aspectRatio() } }]);
     port.viewport = this.engine.getViewport(port.name);
     await this.show(this.index);
     this.fetchAhead();
+  }
+
+  // How wide and high pixels are shown whose size is not known, but their shape is (PS3.3 C.7.6.3.1.7: height, width).
+  aspectRatio() {
+    const elements = elementsOf(this.told, ...this.frame());
+    const [height, width] = (elements["00280034"]?.Value ?? []).map(Number);
+    const isSized = elements["00280030"]?.Value || elements["00181164"]?.Value;
+    return !isSized && height > 0 && width > 0 && height / width >= 0.05 && height / width <= 20 ? [width, height] : [1, 1];
   }
 
   close() {
@@ -75,7 +84,7 @@ export class Stack {
         this.replaced.add(index);
         return true;
       } catch (error) {
-        this.failed.set(index, error?.error?.message ?? error?.message ?? "The frame could not be loaded.");
+        this.failed.set(index, error?.error?.message ?? error?.message ?? words("The frame could not be loaded."));
         return false;
       }
     }

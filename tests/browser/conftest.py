@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, sync_playwright
 
 from dicomweb.assets import AssetsMissing, asset_url
 from dicomweb.imports import Importer
@@ -61,21 +61,59 @@ def address(session: Session) -> Iterator[str]:
         yield address
 
 
+def watch(context: BrowserContext, *, failures: bool = True) -> list[str]:
+    """Give a list that fills with whatever the pages of a browser complain about: errors of scripts, what a policy forbids, other hosts, and what they do not get.
+
+    failures: whether what they do not get counts; a page that is shown because something is not there may be asked for.
+    """
+    complaints: list[str] = []
+
+    def said(message: ConsoleMessage) -> None:
+        # What is not got is told better below.
+        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
+            complaints.append(f"{message.type}: {message.text} ({message.page.url if message.page else message.location})")
+
+    def asked(request: Request) -> None:
+        # Chromium shows a PDF with an extension of its own.
+        if not request.url.startswith(("http://127.0.0.1:", "data:", "blob:", "chrome-extension:")):
+            complaints.append(f"asked another host: {request.url}")
+
+    def answered(answer: Response) -> None:
+        if answer.status >= 400 and answer.request.resource_type != "document":
+            complaints.append(f"{answer.status} {answer.url}")
+
+    def failed(request: Request) -> None:
+        # What a page that is left was still waiting for is given up.
+        if request.failure != "net::ERR_ABORTED":
+            complaints.append(f"{request.failure} {request.url}")
+
+    context.add_init_script("document.addEventListener('securitypolicyviolation', (event) => console.error(`${event.violatedDirective} forbids ${event.blockedURI}`));")
+    context.on("console", said)
+    context.on("weberror", lambda error: complaints.append(f"{error.error} ({error.page.url if error.page else ''})"))
+    context.on("request", asked)
+    if failures:
+        context.on("response", answered)
+        context.on("requestfailed", failed)
+    return complaints
+
+
 @pytest.fixture
-def context(chromium: Browser) -> Iterator[BrowserContext]:
-    """A browser without cookies, in a place whose time is not UTC."""
+def failing_requests() -> None:
+    """A test that asks for this makes requests fail itself, so that they are no reason to complain."""
+
+
+@pytest.fixture
+def context(request: pytest.FixtureRequest, chromium: Browser) -> Iterator[BrowserContext]:
+    """A browser without cookies, in a place whose time is not UTC; whatever its pages complain about fails the test."""
     context = chromium.new_context(viewport={"width": 1440, "height": 900}, timezone_id="Asia/Tokyo", color_scheme="light")
+    complaints = watch(context, failures="failing_requests" not in request.fixturenames)
     yield context
     context.close()
+    assert complaints == []
 
 
 @pytest.fixture
-def page(context: BrowserContext, address: str, session: Session) -> Iterator[Page]:
-    """A page of a browser that is logged in; whatever it complains about fails the test."""
+def page(context: BrowserContext, address: str, session: Session) -> Page:
+    """A page of a browser that is logged in."""
     context.add_cookies([{"name": "dicomweb_session", "value": session.session, "url": address}])
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    yield page
-    assert [text for text in complaints if "Failed to load resource" not in text] == []
+    return context.new_page()

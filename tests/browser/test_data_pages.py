@@ -1,17 +1,17 @@
-"""The data pages in a browser: keyboard only, choice that outlives a refresh, live progress, and whether everybody can use them."""
+"""The data pages in a browser: keyboard only, choice that outlives a refresh, and live progress."""
 
 from __future__ import annotations
 
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from dicomweb.db import work
 from dicomweb.imports import Importer
 from dicomweb.models import Batch
 from tests import dicom_files
-from tests.browser.test_pages import refresh, violations_of_looks
+from tests.browser.test_pages import refresh
 from tests.functional import pages
 from tests.functional.api_data import import_folder, write_samples
 from tests.functional.pages import Browser
@@ -34,43 +34,71 @@ def imported(session: Browser, importer: Importer) -> int:
     return batch_id
 
 
-def test_everybody_can_use_them(page: Page, address: str, imported: int) -> None:
-    paths = (
-        "/?errors=yes&source=folder", f"/batches/{imported + 1}", f"/batches/{imported}/errors?code=truncated", f"/batches/{imported}/quality",
-        "/batches/chosen?do=delete&batch=1&batch=2", "/batches/chosen?do=label&batch=1", "/patients?q=nothing", "/studies", "/patients/1", "/series/1",
-    )  # fmt: skip
-    found: dict[str, list[str]] = {}
-    for path in paths:
-        page.goto(f"{address}{path}")
-        for what in page.get_by_role("link", name=re.compile("^(What varies in|First bytes)")).all()[:1]:
-            what.click()
-        expect(page.locator(".counting")).to_have_count(0)
-        found[path] = violations_of_looks(page)
-    assert {path: problems for path, problems in found.items() if problems} == {}
+def press(page: Page, key: str) -> None:
+    """Press a key; something must have the focus then, and one must see what."""
+    page.keyboard.press(key)
+    unseen = page.evaluate("""() => {
+        const one = document.activeElement;
+        if (!one || one === document.body) return "nothing has the focus";
+        const { outlineStyle, outlineWidth, boxShadow } = getComputedStyle(one);
+        return (outlineStyle !== "none" && parseFloat(outlineWidth) > 0) || boxShadow !== "none" ? "" : one.outerHTML.slice(0, 200);
+    }""")
+    assert unseen == "", key
 
 
-def test_one_gets_with_the_keyboard_from_the_list_to_an_image_and_its_header(page: Page, address: str, imported: int) -> None:
+def press_until(page: Page, key: str, where: Locator) -> None:
+    """Press a key again and again until an element has the focus."""
+    passed = []
+    for _ in range(80):
+        press(page, key)
+        if where.evaluate("one => one === document.activeElement"):
+            return
+        passed.append(page.evaluate("document.activeElement.outerHTML.slice(0, 60)"))
+    raise AssertionError(f"{key} does not lead there, but to {passed}")
+
+
+def test_one_gets_with_the_keyboard_alone_from_the_list_to_an_image_its_viewer_and_its_header(page: Page, address: str, session: Browser, imported: int) -> None:
+    batch_id = imported + 1
     page.goto(address)
-    page.keyboard.press("/")
+    press(page, "/")
     expect(page.get_by_role("searchbox", name="Name")).to_be_focused()
-    page.keyboard.type("samples")
+    page.keyboard.type("gap")
     page.keyboard.press("Enter")
-    expect(page).to_have_url(f"{address}/?name=samples")
-    page.keyboard.press("j")
-    expect(page.get_by_role("link", name="samples", exact=True)).to_be_focused()
+    expect(page).to_have_url(f"{address}/?name=gap")
+    press(page, "j")
+    link = page.get_by_role("link", name="gap", exact=True)
+    expect(link).to_be_focused()
+    session.add(pages.batch("gap of another day"))
+    refresh(page, "#dashboard")
+    expect(page.get_by_role("link", name="gap of another day")).to_be_attached()
+    expect(link).to_be_focused()
     page.keyboard.press("Enter")
-    expect(page).to_have_url(f"{address}/batches/{imported}")
+    expect(page).to_have_url(f"{address}/batches/{batch_id}")
     rows = page.locator("#images [data-row-link]")
-    page.keyboard.press("k")
+    press(page, "k")
     expect(rows.last).to_be_focused()
-    page.keyboard.press("ArrowUp")
+    press(page, "ArrowUp")
     expect(rows.nth(-2)).to_be_focused()
-    page.keyboard.press("j")
+    press(page, "j")
     page.keyboard.press("Enter")
-    expect(page).to_have_url(re.compile(f"/batches/{imported}/images/"))
-    page.keyboard.press("/")
+    expect(page).to_have_url(re.compile(f"/batches/{batch_id}/images/"))
+    viewer = page.locator("[data-viewer]")
+    expect(viewer).to_have_attribute("data-state", "ready", timeout=60_000)
+    slider = viewer.locator(".viewer-slider:visible").first
+    press_until(page, "Tab", slider)
+    shown = viewer.get_attribute("data-image") or ""
+    press(page, "ArrowLeft")
+    expect(viewer).not_to_have_attribute("data-image", shown)
+    # The table follows the slice, and what has the focus keeps it.
+    expect(page.locator("#fields-card")).to_have_attribute("data-image", viewer.get_attribute("data-image") or "")
+    press(page, "i")
+    expect(page.get_by_role("button", name="Invert", exact=True)).to_have_attribute("aria-pressed", "true")
+    expect(slider).to_be_focused()
+    filter_box = page.get_by_label("Filter the fields")
+    press_until(page, "Tab", filter_box)
     page.keyboard.type("patientid")
     expect(page.locator("#fields > tbody > tr:visible")).to_have_count(1)
+    expect(filter_box).to_be_focused()
 
 
 def test_what_is_ticked_stays_ticked_when_the_list_refreshes(page: Page, address: str, session: Browser, imported: int) -> None:

@@ -1,4 +1,4 @@
-"""Settings and statistics in a browser: what is chosen holds, charts are drawn, everybody can use the pages."""
+"""Settings and statistics in a browser: what is chosen holds, and charts are drawn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from dicomweb import sessions, statistics
 from dicomweb.db import work
 from dicomweb.imports import Importer
 from dicomweb.models import Batch, Cleanup, Sample, Worker
-from tests.browser.test_pages import violations_of_looks
 from tests.functional import pages
 from tests.functional.api_data import PASSWORD, import_folder, write_samples
 from tests.functional.pages import Browser
@@ -40,24 +39,6 @@ def full(session: Browser, importer: Importer) -> Browser:
     with work(session.engine) as dbsession:
         sessions.begin(dbsession, "x" * 43, address="192.0.2.9", browser="Mozilla/5.0 (Windows) Firefox/144.0", now=now)
     return session
-
-
-PAGES = (
-    "/settings", "/settings/queue?status=failed", "/settings/cleanup", "/settings/clean?days=0", "/settings/access",
-    "/settings/appearance", "/settings/values", "/statistics", "/batches/3",
-)  # fmt: skip
-
-
-def test_everybody_can_use_the_settings_pages(page: Page, address: str, full: Browser) -> None:
-    for path in PAGES:
-        page.goto(f"{address}{path}")
-        assert violations_of_looks(page) == [], path
-
-
-def test_everybody_can_use_them_while_there_is_nothing(page: Page, address: str) -> None:
-    for path in ("/settings/queue", "/settings/cleanup", "/statistics"):
-        page.goto(f"{address}{path}")
-        assert violations_of_looks(page) == [], path
 
 
 def test_what_is_chosen_with_the_keyboard_holds_on_all_pages(page: Page, address: str, session: Browser) -> None:

@@ -12,7 +12,8 @@ from playwright.sync_api import Locator, Page, Route, expect
 from dicomweb import asking
 from dicomweb.exports import Export, Exports, ExportStopped
 from dicomweb.imports import Importer
-from tests.browser.test_pages import violations, violations_of_looks
+from tests import dicom_files
+from tests.browser.test_pages import violations
 from tests.functional.api_data import import_folder, write_samples
 from tests.functional.pages import Browser
 
@@ -28,27 +29,6 @@ def imported(session: Browser, importer: Importer) -> int:
 def suggestions(page: Page) -> Locator:
     """What is offered; the choices of a select are options too."""
     return page.locator(".completion:not([hidden]) [role=option]")
-
-
-def test_everybody_can_use_the_pages(page: Page, address: str, session: Browser, imported: int) -> None:
-    session.press("/search/save", q="Modality:MR", level="image", name="All MR")
-    session.press("/search/label", q="Modality:MR", level="image", label="knees", do="add")
-    session.press(f"/batches/{imported}/label", label="knees of the hospital", do="add")
-    paths = ["/search", "/search?q=Modality:MR&level=series", "/search?q=Modality:XX+PatientID:*", "/search?q=Modalty:MR"]
-    paths += [f"/search?q=Modality:MR#{panel}-panel" for panel in ("columns", "export", "label", "save")]
-    paths += ["/search/varies?q=Modality:MR", "/search/varies?q=PatientID:x", "/search/diff", "/search/diff?one=1&other=2", "/search/language"]
-    paths += [f"/batches/{imported}", f"/batches/{imported}/images/1", "/search?q=Modality:MR&more=Modality&counted=yes", "/console?line=Modality:MR", "/console?line=help", "/console?line=facet+Modality"]
-    for path in paths:
-        page.goto(f"{address}{path}")
-        page.wait_for_load_state("networkidle")
-        assert violations_of_looks(page) == [], path
-
-
-def test_everybody_can_use_the_page_of_an_empty_database(page: Page, address: str) -> None:
-    for path in ("/search", "/search?q=Modality:CT"):
-        page.goto(f"{address}{path}")
-        expect(page.get_by_text("There are no images yet")).to_be_visible()
-        assert violations(page) == []
 
 
 def type_and_wait(page: Page, text: str) -> None:
@@ -159,6 +139,35 @@ def test_the_back_button_leads_back_through_levels_and_facets(page: Page, addres
     expect(page.get_by_role("heading", name="2 images")).to_be_visible()
     page.go_back()
     expect(page.get_by_role("heading", name="7 images")).to_be_visible()
+
+
+def test_from_a_hit_and_its_viewer_the_back_button_leads_to_the_same_row_at_the_same_place(page: Page, address: str, session: Browser, importer: Importer) -> None:
+    folder = session.settings["watch.folders"][0] / "long"
+    dicom_files.write_series(folder, images=110, seed="long")
+    import_folder(importer, folder)
+    page.set_viewport_size({"width": 1200, "height": 600})
+    page.goto(f"{address}/search?q=Modality:CT")
+    page.get_by_role("link", name="Next", exact=True).click()
+    expect(page).to_have_url(re.compile("after="))
+    found = page.url
+    hit = page.locator("main table tbody a[href*='/images/']:not(:has(img))").nth(37)
+    hit.scroll_into_view_if_needed()
+    expect(page.locator("#facet-list")).to_contain_text("CT")
+    path = hit.get_attribute("href")
+    hit.focus()
+    page.evaluate("new Promise(resolve => setTimeout(resolve, 500))")  # The browser scrolls smoothly.
+    before, top = page.evaluate("scrollY"), hit.evaluate("one => one.getBoundingClientRect().top")
+    assert before > 300
+    hit.press("Enter")
+    expect(page).to_have_url(f"{address}{path}")
+    expect(page.locator("[data-viewer]")).to_have_attribute("data-state", "ready", timeout=60_000)
+    page.go_back()
+    expect(page).to_have_url(found)
+    again = page.locator(f"main table tbody a[href='{path}']:not(:has(img))").first
+    expect(again).to_be_in_viewport()
+    expect(page.locator("#facet-list")).to_contain_text("CT")
+    assert page.evaluate("scrollY") == pytest.approx(before, abs=2)
+    assert again.evaluate("one => one.getBoundingClientRect().top") == pytest.approx(top, abs=2)
 
 
 def test_a_panel_opens_and_closes(page: Page, address: str, imported: int) -> None:

@@ -87,6 +87,7 @@ def knee(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("failing_requests")
 def test_two_thousand_files_survive_a_dropped_connection_and_are_there_once(
     upload_page: Page, context: BrowserContext, session: Browser, importer: Importer, tmp_path: Path
 ) -> None:
@@ -143,6 +144,7 @@ def test_a_folder_and_an_archive_become_one_batch_whose_result_is_told(
     expect(page.get_by_text("The files join the batch knee and hip")).to_be_visible()
 
 
+@pytest.mark.usefixtures("failing_requests")
 def test_a_file_that_fails_is_told_and_tried_again(upload_page: Page, session: Browser, importer: Importer, knee: Path) -> None:
     page = upload_page
     wrong: list[str] = []
@@ -167,6 +169,7 @@ def test_a_file_that_fails_is_told_and_tried_again(upload_page: Page, session: B
     assert (batch.image_count, batch.file_count) == (12, 14)
 
 
+@pytest.mark.usefixtures("failing_requests")
 def test_a_server_that_stumbles_is_asked_again_by_itself(upload_page: Page, session: Browser, knee: Path) -> None:
     page = upload_page
     statuses = [503, 429, 500]
@@ -177,6 +180,7 @@ def test_a_server_that_stumbles_is_asked_again_by_itself(upload_page: Page, sess
     assert rows(session.engine, sa.select(Batch.file_count)) == [14]
 
 
+@pytest.mark.usefixtures("failing_requests")
 def test_it_pauses_goes_on_and_is_cancelled(upload_page: Page, session: Browser, knee: Path) -> None:
     page = upload_page
     held: list[Route] = []
@@ -204,6 +208,7 @@ def test_it_pauses_goes_on_and_is_cancelled(upload_page: Page, session: Browser,
     assert rows(session.engine, sa.select(Batch)) == []
 
 
+@pytest.mark.usefixtures("failing_requests")
 def test_a_tab_that_was_closed_is_gone_on_with_in_another(
     upload_page: Page, context: BrowserContext, address: str, session: Browser, importer: Importer, knee: Path
 ) -> None:
@@ -287,6 +292,7 @@ def test_what_is_too_large_is_told_before_anything_is_sent(page: Page, address: 
     assert not (session.settings.var / "incoming").exists()
 
 
+@pytest.mark.usefixtures("failing_requests")
 def test_a_session_that_ends_stops_the_upload_until_the_password_is_given(
     upload_page: Page, context: BrowserContext, address: str, session: Browser, knee: Path
 ) -> None:

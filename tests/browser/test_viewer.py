@@ -228,6 +228,7 @@ def test_pictures_look_as_their_headers_say(page: Page, address: str, session: B
         assert np.ptp(colours, axis=2).max() > 60
 
 
+@pytest.mark.usefixtures("failing_requests")
 def test_a_frame_that_no_browser_can_decode_is_drawn_by_the_server_or_says_why(page: Page, address: str, session: Browser, importer: Importer) -> None:
     good = dicom_files.image_bytes("good")
     broken = dicom_files.image_bytes("broken", PixelData=bytes(100))
@@ -235,6 +236,91 @@ def test_a_frame_that_no_browser_can_decode_is_drawn_by_the_server_or_says_why(p
     page.goto(f"{address}/batches/1/images/2")
     trouble = page.locator(".viewer-trouble")
     expect(trouble).to_contain_text("This frame cannot be shown.")
+
+
+@pytest.mark.parametrize("keywords", [{"PixelSpacing": ["2", "1"]}, {"PixelSpacing": None, "PixelAspectRatio": ["2", "1"]}], ids=["spacing", "aspect ratio"])
+def test_pixels_that_are_not_square_have_their_shape(page: Page, address: str, session: Browser, importer: Importer, keywords: dict[str, Any]) -> None:
+    """Half as many rows as columns, each twice as high as wide, are a square; and so they are while the library is still loading."""
+    inner = np.zeros((32, 64), "<u2")
+    inner[8:24, 16:48] = 4095
+    write(session, importer, dicom_files.image_bytes("shape", Rows=32, Columns=64, PixelData=inner.tobytes(), **keywords))
+    held: list[Any] = []
+    page.route(re.compile("/viewer-page-"), lambda route: held.append(route))
+    page.goto(f"{address}/batches/1/images/1", wait_until="commit")
+    expect(page.locator("[data-viewer]")).to_have_attribute("data-picture-ms", re.compile("[0-9]"))
+    early = page.locator(".viewer-first").bounding_box()
+    assert early
+    assert early["width"] / early["height"] == pytest.approx(1, abs=0.01)
+    for route in held:
+        route.continue_()
+    viewer = page.locator("[data-viewer]")
+    expect(viewer).to_have_attribute("data-state", "ready")
+    expect(page.locator(".viewer-first")).to_have_count(0)
+    page.get_by_role("button", name="Texts over the picture").click()
+    lit = grey_of(viewer.locator(".viewer-port")) > 200
+    height, width = int(lit[:, lit.shape[1] // 2].sum()), int(lit[lit.shape[0] // 2].sum())
+    assert width / height == pytest.approx(1, abs=0.05)
+    # The picture that was there first, of which this is the half in the middle, had the same size.
+    assert early["height"] / 2 == pytest.approx(height, rel=0.06)
+    assert float(viewer.get_attribute("data-first-ms") or 0) <= float(viewer.get_attribute("data-drawn-ms") or 0)
+
+
+def test_fingers_scroll_enlarge_and_move(chromium: Chromium, address: str, session: Browser, importer: Importer) -> None:
+    same = {name: dicom_files.uid(name, "touch") for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")}
+    write(session, importer, *(dicom_files.image_bytes(f"touch/{at}", **same, InstanceNumber=str(at + 1), ImagePositionPatient=["0", "0", str(at)]) for at in range(12)))
+    context = chromium.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, device_scale_factor=2)
+    context.add_cookies([{"name": "dicomweb_session", "value": session.session, "url": address}])
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    touches = context.new_cdp_session(page)
+
+    def touch(kind: str, *points: tuple[float, float]) -> None:
+        touches.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y, "id": at} for at, (x, y) in enumerate(points)]})
+
+    try:
+        page.goto(f"{address}/batches/1/images/6")
+        viewer = page.locator("[data-viewer]")
+        expect(viewer).to_have_attribute("data-state", "ready", timeout=PATIENCE)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        axial = viewer.locator("[data-plane=axial]")
+        axial.scroll_into_view_if_needed()
+        box = axial.locator(".viewer-screen").bounding_box()
+        assert box
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        # One finger moves the crosshair.
+        touch("touchStart", (x, y))
+        touch("touchMove", (x + 40, y + 20))
+        touch("touchEnd")
+        expect(axial).not_to_have_attribute("data-cross-x", re.compile(rf"^{box['width'] / 2:.0f}"))
+        reached = [float(axial.get_attribute(f"data-cross-{name}") or 0) for name in "xy"]
+        # The crosshair stays on voxels.
+        voxel = 0.5 / math.hypot(*numbers(axial, "right"))
+        assert math.dist(reached, (box["width"] / 2 + 40, box["height"] / 2 + 20)) <= voxel
+        # Two fingers that part enlarge, and what was between them stays between them.
+        scale, center = (numbers(axial, name) for name in ("right", "center"))
+        touch("touchStart", (x - 30, y))
+        touch("touchStart", (x - 30, y), (x + 30, y))
+        touch("touchMove", (x - 60, y + 25), (x + 60, y + 25))
+        touch("touchEnd")
+        expect(axial).not_to_have_attribute("data-right", " ".join(f"{part:.4f}" for part in scale))
+        now = numbers(axial, "right")
+        assert math.hypot(*scale) / math.hypot(*now) == pytest.approx(2, rel=0.05)
+        down = numbers(axial, "down")
+        held = [part + 25 * way for part, way in zip(numbers(axial, "center"), down, strict=True)]
+        assert math.dist(held, center) < 4 * math.hypot(*now)
+        # A stack is scrolled with one finger.
+        page.get_by_role("button", name="Slices as they were taken").click()
+        expect(viewer).to_have_attribute("data-mode", "stack", timeout=PATIENCE)
+        expect(viewer).to_have_attribute("data-state", "ready", timeout=PATIENCE)
+        stack = viewer.locator("[data-plane=stack]")
+        before = int(stack.get_attribute("data-index") or 0)
+        touch("touchStart", (x, y))
+        touch("touchMove", (x, y + 20))
+        touch("touchMove", (x, y + 37))
+        touch("touchEnd")
+        expect(stack).to_have_attribute("data-index", str(before + 4), timeout=PATIENCE)
+    finally:
+        context.close()
 
 
 def test_measurements_are_made_and_removed(page: Page, address: str, session: Browser, importer: Importer) -> None:

@@ -177,8 +177,6 @@ def make_app(settings: Settings, **more: str) -> Any:
                 config.include(holder)
         registry.update({**config.registry, "renderer": registry["renderer"]})
         registry.settings.update(config.registry.settings)
-        # What is known of the images of one database is not so of another.
-        registry.pop("rs.facts", None)
     return _apps[key]
 
 

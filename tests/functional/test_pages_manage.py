@@ -193,7 +193,7 @@ class TestAppearance:
     def test_holds_on_every_page_of_this_browser(self, browser: Browser) -> None:
         answer = browser.press("/settings/appearance", theme="dark", density="compact", dates="eu")
         cookie = answer.headers["Set-Cookie"]
-        assert cookie.startswith("dicomweb_look=dark.compact.eu; ")
+        assert cookie.startswith("dicomweb_look=dark.compact.eu.browser; ")
         assert "SameSite=Lax" in cookie
         for path in ("/", "/settings/appearance", "/nothing"):
             html = browser.get(path, expect_errors=True).html.html
@@ -208,7 +208,7 @@ class TestAppearance:
         theme = "dark" if cookie.startswith("dark") else "system"
         rest = ["compact", "eu"] if "compact" in cookie else ["normal", "iso"]
         assert [html["data-theme"], html["data-density"], html["data-dates"]] == [theme, *rest]
-        assert browser.press("/settings/appearance", theme="<b>", dates="no").headers["Set-Cookie"].startswith("dicomweb_look=system.normal.iso;")
+        assert browser.press("/settings/appearance", theme="<b>", dates="no").headers["Set-Cookie"].startswith("dicomweb_look=system.normal.iso.browser;")
 
 
 class TestCleaningUp:

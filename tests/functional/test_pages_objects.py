@@ -8,6 +8,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from dicomweb.objects import read_contours
 from dicomweb.security import HEADERS
 from tests import dicom_files
 from tests.functional.api_data import import_folder
@@ -96,3 +97,37 @@ def test_structures_and_plans_have_tables(browser: Browser, importer: Any, pydic
     assert [title.text for title in plan.select(".object-card h3")] == ["Prescriptions", "Groups of fractions", "Beams"]
     assert [one.text.strip() for one in structures.select(".object-card tbody th")] == ["patient", "Isocenter 1", "Isocenter 2"]
     assert structures.select_one(".object-card svg rect")["fill"] == "rgb(220,160,120)"
+
+
+def test_the_contours_of_structures_are_told_and_bounded(browser: Browser, importer: Any, pydicom_files: tuple[Path, ...]) -> None:
+    bring(browser, importer, next(path for path in pydicom_files if path.name == "rtstruct.dcm").read_bytes(), dicom_files.image_bytes("ct"))
+    answer = browser.get("/batches/1/images/1/contours.json")
+    told = answer.json
+    assert [one["name"] for one in told["structures"]] == ["patient", "Isocenter 1", "Isocenter 2"]
+    assert (told["structures"][0]["colour"], told["left_out"]) == ([220, 160, 120], 0)
+    assert told["points"] == sum(len(numbers) // 3 for one in told["structures"] for _, numbers in one["lines"]) > 10
+    assert browser.get("/batches/1/images/1/contours.json", headers={"If-None-Match": answer.headers["ETag"]}).status_int == 304
+    assert browser.get("/batches/1/images/2/contours.json", expect_errors=True).status_int == 404
+    page = browser.get("/batches/1/images/1").html
+    assert "of which no image is here" in page.text
+    assert browser.get("/batches/1/images/2/viewer.json").json["structure_sets"] == []
+
+
+def test_contours_that_are_too_many_or_nonsense_are_left_out() -> None:
+    def contour(*numbers: Any) -> dict[str, Any]:
+        return {"30060042": {"vr": "CS", "Value": ["CLOSED_PLANAR"]}, "30060050": {"vr": "DS", "Value": list(numbers)}}
+
+    lines = [contour(*range(9)), contour(*range(8)), contour(1, 2, "x"), contour(1, 2, 1e300), contour(*range(30)), {"30060050": {"vr": "DS", "BulkDataURI": "?"}}]
+    header = {
+        "30060020": {"vr": "SQ", "Value": [{"30060022": {"vr": "IS", "Value": [7]}, "30060026": {"vr": "LO", "Value": [HOSTILE]}}]},
+        "30060039": {"vr": "SQ", "Value": [{"30060084": {"vr": "IS", "Value": [7]}, "30060040": {"vr": "SQ", "Value": lines}}]},
+    }
+    asked = []
+
+    def read(path: str) -> bytes:
+        asked.append(path)
+        return b"0\\0\\0\\1\\0\\0\\1\\1\\0 "
+
+    drawing = read_contours(header, read, most=8)
+    assert [len(numbers) for _, numbers in drawing.structures[0].lines] == [9, 9]
+    assert (drawing.points, drawing.left_out, asked) == (6, 4, ["30060039/0/30060040/5/30060050"])

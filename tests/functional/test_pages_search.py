@@ -102,7 +102,7 @@ class TestTheResult:
         for kind, total in (("csv", 2), ("zip", 2), ("parquet", 2)):
             sent = browser.get(f"/search/export?q=Modality:MR&columns=PatientID&format={kind}&name={name}")
             told = browser.get(f"/search/progress?name={name}").json
-            assert told == {"state": "done", "done": total, "total": total, "octets": len(sent.body), "words": "images"}
+            assert told == {"state": "done", "done": total, "total": total, "octets": len(sent.body), "all": f"{total} images"}
 
     def test_one_download_too_many_is_asked_to_wait(self, browser: Browser, imported: int) -> None:
         browser.app.registry["exports"] = Exports(0)

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from dicomweb import batches
 from dicomweb.db import work
-from dicomweb.imports import Importer, OpenUpload, TooMuch, begin_upload
+from dicomweb.imports import Importer, OpenUpload, TooMuch, begin_upload, uploads
 from dicomweb.models import Batch, Image, Outcome, Upload
 from tests import dicom_files
 from tests.functional import pages
@@ -274,6 +275,38 @@ class TestTheProtocol:
         assert tus.patch(file, 4, b"4567890123").status_int == 413
         assert tus.ask("HEAD", file).headers["Upload-Offset"] == "4"
 
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_a_body_that_is_too_long_writes_nothing(self, tus: Tus, whole: bool) -> None:
+        address, size, body = tus.begin(), 1 << 20, bytes((1 << 20) + 5)
+        if whole:
+            answer = tus.ask("POST", f"{address}/files", body, Upload_Length=str(size), **{"Content-Type": OCTETS})
+            assert (answer.status_int, tus.ask("GET", f"{address}/files").json) == (413, [])
+        else:
+            file = path_of(tus.create(address, "a.dcm", bytes(size), sent=0))
+            assert tus.patch(file, 0, body).status_int == 413
+            assert tus.ask("HEAD", file).headers["Upload-Offset"] == "0"
+
+    def test_what_the_sender_said_of_a_file_is_told_again(self, tus: Tus) -> None:
+        address = tus.begin()
+        for name in ("a.dcm", "b.dcm"):
+            said = f"path {base64.b64encode(name.encode()).decode()},filetype"
+            file = path_of(tus.ask("POST", f"{address}/files", Upload_Length="5", Upload_Metadata=said))
+            assert tus.ask("HEAD", file).headers["Upload-Metadata"] == said
+
+    def test_keys_that_would_be_cut_to_the_same_are_400(self, tus: Tus) -> None:
+        address = tus.begin()
+        assert tus.create(address, "a.dcm", b"x", key="k" * 64).status_int == 201
+        assert tus.create(address, "b.dcm", b"y", key="k" * 65).status_int == 400
+
+    def test_a_disk_that_other_files_have_filled_is_507_and_what_is_there_stays(self, tus: Tus, monkeypatch: pytest.MonkeyPatch) -> None:
+        file = path_of(tus.create(tus.begin(), "a.dcm", b"12345", sent=2))
+        monkeypatch.setattr(uploads, "SPARE_BYTES", 1 << 62)
+        assert tus.patch(file, 2, b"345").status_int == 507
+        assert tus.ask("HEAD", file).headers["Upload-Offset"] == "2"
+
+    def test_a_name_of_half_characters_is_taken(self, tus: Tus) -> None:
+        assert tus.browser.post("/upload", '{"name": "kn\\ud800ee"}', headers=tus.headers).status_int == 201
+
     @pytest.mark.parametrize("name", ["000009-4", "x", "about.json", "files.log", "000001-99", "%2e%2e%2fx"])
     def test_a_file_that_is_not_there_is_404(self, tus: Tus, name: str) -> None:
         address = tus.begin()
@@ -361,8 +394,16 @@ class TestLimits:
             limited.add("c", 40)
         limited.remove(first)
         limited.add("c.zip", 50)
+        limited.add("d", 1)
         with pytest.raises(TooMuch, match="3 files"):
-            limited.add("d", 1)
+            limited.add("e", 1)
+
+    def test_what_is_announced_again_counts_once_and_is_there_once(self, limited: OpenUpload) -> None:
+        names = [limited.add("a", 40, key="a") for _ in range(6)]
+        assert [file.file_id for file in limited.files()] == names[-1:]
+        limited.add("b", 40, key="b")
+        with pytest.raises(TooMuch, match="at most 100"):
+            limited.add("c", 40, key="c")
 
 
 class TestIntoABatch:
@@ -393,6 +434,15 @@ class TestIntoABatch:
         assert "can become a batch of their own" in page.text
         made = tus.finish(address, name="saved").json["batch"]
         assert batch_of(browser, made).name == "saved"
+
+    def test_a_batch_that_is_to_be_deleted_is_not_joined(self, browser: Browser, tus: Tus, imported: int) -> None:
+        address = tus.begin(batch=imported)
+        tus.create(address, "a.dcm", dicom_files.image_bytes("a"))
+        with work(browser.engine) as dbsession:
+            assert batches.delete_later(dbsession, dbsession.get_one(Batch, imported), minutes=30, now=datetime.now(UTC))
+        assert tus.finish(address).status_int == 422
+        assert browser.post_json("/upload", {"batch": imported}, headers=tus.headers, expect_errors=True).status_int == 404
+        assert tus.finish(address, name="another").json["batch"] != imported
 
     def test_what_is_no_batch_cannot_be_joined(self, browser: Browser, tus: Tus) -> None:
         for wrong in (7, "x", -1, 10**30, [], True):
@@ -468,6 +518,14 @@ class TestThePage:
         assert "100,000" in page.text
         assert page.forms[1]["name"].value.startswith("Upload 20")
         assert browser.get("/").html.find("a", href="/upload").text == "Upload Datasets"
+
+    def test_an_upload_that_a_power_cut_damaged_does_not_hide_the_others(self, browser: Browser, tus: Tus) -> None:
+        kept, damaged = tus.begin(name="kept"), tus.begin(name="damaged")
+        (browser.settings.var / "incoming" / damaged.replace("/upload/", "upload-") / "about.json").write_bytes(b"")
+        page = browser.get("/upload").text
+        assert kept in page
+        assert damaged not in page
+        assert browser.get(damaged, expect_errors=True).status_int == 410
 
     def test_a_batch_has_the_button_too(self, browser: Browser, imported: int) -> None:
         assert browser.get(f"/batches/{imported}").html.find("a", href=f"/upload?batch={imported}")

@@ -25,6 +25,7 @@ from tests.importing import (
     changed,
     check_consistency,
     children,
+    drain,
     drain_everything,
     images_of,
     import_folder,
@@ -34,6 +35,8 @@ from tests.importing import (
     storage_of,
 )
 from workers.chores import do_chores
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -178,6 +181,84 @@ def test_without_the_stored_bytes_the_source_stays(engine: sa.Engine, settings: 
     assert "not complete" in refused_by_the_worker(engine, settings, batch, folder)
     pack.write_bytes(kept)
     assert clean(engine, settings, batch).status == "done"
+
+
+def test_the_stored_bytes_are_read_before_the_source_goes(engine: sa.Engine, settings: Settings, folder: Path) -> None:
+    write_series(folder, 2, seed=1)
+    batch = import_folder(engine, settings, folder)
+    (pack,) = storage_of(settings).root.rglob("*.pack")
+    pack.write_bytes(bytes(pack.stat().st_size))
+    assert "not complete" in refused_by_the_worker(engine, settings, batch, folder)
+
+
+@on_sqlite
+def test_a_folder_that_is_a_watched_folder_too_stays(engine: sa.Engine, settings: Settings, folder: Path) -> None:
+    write_series(folder / "inner", 2, seed=1)
+    outer = import_folder(engine, settings, folder)
+    both = changed(settings, watch__folders=os.pathsep.join((str(folder.parent), str(folder))))
+    assert "a watched folder itself" in refusal(engine, both, outer)
+    inner = import_folder(engine, both, folder / "inner")
+    with work(engine) as dbsession:
+        dbsession.execute(sa.update(Batch).where(Batch.id == outer.id).values(status="PROCESSING"))
+    assert "Another batch" in refused_by_the_worker(engine, both, inner, folder)
+
+
+@on_sqlite
+def test_what_was_left_out_and_changed_since_or_cannot_be_read_stays(
+    engine: sa.Engine, settings: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(folder, 1, seed=1)
+    (folder / ".DS_Store").write_bytes(b"x")
+    batch = import_folder(engine, settings, folder)
+    (folder / ".DS_Store").write_bytes(b"y")
+
+    def broken(*_arguments: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(cleaning.hashlib, "file_digest", broken)
+    row = clean(engine, settings, batch)
+    assert (row.status, row.files, row.kept) == ("kept", 0, 2)
+    assert len(left_in(folder)) == 2
+
+
+@on_sqlite
+def test_a_clean_up_whose_job_has_failed_can_be_asked_for_again(engine: sa.Engine, settings: Settings, folder: Path) -> None:
+    write_series(folder, 1, seed=1)
+    batch = import_folder(engine, settings, folder)
+    ask(engine, settings, batch)
+    assert "about to remove" in refusal(engine, settings, batch)
+    with work(engine) as dbsession:
+        dbsession.execute(sa.update(Job).where(Job.kind == "clean_source").values(status="failed"))
+    ask(engine, settings, batch)
+    assert drain(importer_of(engine, settings)) == 1
+    assert cleaned(engine, batch).status == "done"
+
+
+@on_sqlite
+def test_a_batch_that_is_deleted_meanwhile_keeps_the_rest_of_its_folder(
+    engine: sa.Engine, settings: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(folder, 4, seed=1)
+    batch = import_folder(engine, settings, folder)
+    ask(engine, settings, batch)
+    monkeypatch.setattr(cleaning, "_LOOK_AGAIN", 1)
+    importer = importer_of(engine, settings)
+    with importer.work() as dbsession:
+        job = jobs.claim_next(dbsession, worker="w", lease=60, now=importer.clock())
+    assert job is not None
+    looks = iter((False, False))
+
+    def stopping() -> bool:
+        if next(looks, True):
+            with work(engine) as dbsession:
+                batches.delete_later(dbsession, dbsession.get_one(Batch, batch.id), minutes=30, now=datetime.now(UTC))
+        return False
+
+    importer.stopping = stopping
+    imports.clean_source(importer, job)
+    row = cleaned(engine, batch)
+    assert (row.status, row.reason, row.files) == ("refused", "The batch is to be deleted.", 2)
+    assert len(left_in(folder)) == 2
 
 
 def test_a_folder_that_another_batch_needs_stays(engine: sa.Engine, settings: Settings, folder: Path) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from dicomweb import batches, headers, jobs
 from dicomweb.db import make_engine
-from dicomweb.imports import Stopping, import_chunk, reading
+from dicomweb.imports import Stopping, import_chunk, reading, remove_sources
 from dicomweb.models import Batch, Image, Job, Pack
 from dicomweb.settings import Settings
 from dicomweb.storage import CANNOT_STORE, BytesMissing
@@ -98,6 +98,30 @@ def test_move_keeps_a_source_that_changed_after_it_was_read(
     drain_everything(importer)
     assert left_in(folder) == {path.name for path in files[:3]}
     check_consistency(engine, storage_of(settings))
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("happened", ["lost", "deleted"])
+def test_move_keeps_a_source_whose_stored_copy_is_lost_or_goes(
+    engine: sa.Engine, settings: Settings, folder: Path, happened: str
+) -> None:
+    write_series(folder, 2, seed=1)
+    importer = importer_of(engine, changed(settings, import__mode="move"))
+    batch = claim_folder(engine, folder)
+    assert drain(importer, most=2) == 2
+    with importer.work() as dbsession:
+        removal = jobs.claim_next(dbsession, worker="w", lease=60, now=importer.clock())
+        assert removal is not None
+        if happened == "deleted":
+            batches.delete(dbsession, dbsession.get_one(Batch, batch.id), now=importer.clock())
+    if happened == "lost":
+        (pack,) = storage_of(settings).root.rglob("*.pack")
+        pack.write_bytes(bytes(pack.stat().st_size))
+        remove_sources(importer, removal)
+    else:
+        with pytest.raises(batches.BatchGone):
+            remove_sources(importer, removal)
+    assert len(left_in(folder)) == 2
 
 
 def test_a_crash_between_the_commit_and_the_removal_removes_the_sources_later(

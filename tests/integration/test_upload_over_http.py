@@ -10,7 +10,9 @@ import os
 import random
 import shutil
 import zipfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,8 @@ import argon2
 import pytest
 import sqlalchemy as sa
 
-from dicomweb import batches, imports
-from dicomweb.imports import OpenUpload, UploadGone, announce_upload, begin_upload, clear_left, clear_uploads
+from dicomweb import batches, imports, jobs
+from dicomweb.imports import Importer, OpenUpload, UploadGone, announce_upload, begin_upload, clear_left, clear_uploads
 from dicomweb.models import Batch, Image, Upload
 from dicomweb.passwords import set_password
 from dicomweb.settings import Settings
@@ -207,6 +209,69 @@ class TestWhatIsLeft:
         assert not upload.folder.exists()
         [batch] = rows(engine, sa.select(Batch))
         assert codes_of(engine, batch) == {"0.dcm/1.dcm": "imported"}
+
+    def test_an_archive_whose_commit_was_not_confirmed_keeps_its_files(self, settings: Settings, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("1.dcm", dicom_files.image_bytes("1"))
+        importer = importer_of(engine, settings)
+        announce_upload(importer, self.upload(settings, packed.getvalue()))
+        with importer.work() as dbsession:
+            job = jobs.claim_next(dbsession, worker="w", lease=60, now=importer.clock())
+        assert job is not None
+        committing = Importer.work
+
+        @contextmanager
+        def losing(self: Importer, *, read_only: bool = False) -> Iterator[Any]:
+            with committing(self, read_only=read_only) as dbsession:
+                yield dbsession
+            raise sa.exc.OperationalError("COMMIT", {}, ConnectionResetError())
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Importer, "work", losing)
+            with pytest.raises(sa.exc.OperationalError):
+                imports.unpack_archive(importer, job)
+        drain(importer)
+        [batch] = rows(engine, sa.select(Batch))
+        assert codes_of(engine, batch) == {"0.dcm/1.dcm": "imported"}
+        clear_uploads(importer)
+        assert list((settings.var / "incoming").iterdir()) == []
+
+    def test_what_is_a_batch_since_this_moment_is_not_discarded(self, settings: Settings, engine: sa.Engine) -> None:
+        importer = importer_of(engine, settings)
+        upload = self.upload(settings, dicom_files.image_bytes("a"))
+        log = (upload.folder / "files.log").read_bytes()
+        announce_upload(importer, upload)
+        with pytest.raises(UploadGone):
+            imports.discard_upload(importer, upload)
+        # Killed between the transaction and the tidying up.
+        (upload.folder / "files.log").write_bytes(log)
+        with pytest.raises(UploadGone):
+            imports.discard_upload(importer, upload)
+        clear_uploads(importer)
+        with pytest.raises(UploadGone):
+            upload.add("late.dcm", 5)
+        drain(importer)
+        [batch] = rows(engine, sa.select(Batch))
+        assert codes_of(engine, batch) == {"0.dcm": "imported"}
+
+    def test_a_file_whose_line_was_lost_is_not_taken_for_another_one(self, settings: Settings, engine: sa.Engine) -> None:
+        upload = self.upload(settings, b"12345")
+        (upload.folder / "files.log").write_bytes(b"")
+        file = upload.add("other.dcm", 5)
+        assert upload.offset(file) == 0
+        assert upload.write(file, 0, [b"abcde"]) == 5
+
+    def test_bytes_of_a_file_that_is_taken_out_meanwhile_are_not_confirmed(self, settings: Settings, engine: sa.Engine) -> None:
+        upload = self.upload(settings)
+        file = upload.add("a.dcm", 2)
+
+        def blocks() -> Iterator[bytes]:
+            upload.remove(file)
+            yield b"ab"
+
+        with pytest.raises(UploadGone):
+            upload.write(file, 0, blocks())
 
     def test_by_reference_uploads_are_stored_and_a_duplicate_keeps_its_file_until_it_inherits(self, settings: Settings, engine: sa.Engine) -> None:
         importer = importer_of(engine, changed(settings, import__mode="reference"))

@@ -51,12 +51,12 @@ def test_what_is_no_file_is_refused_without_waiting(folder: Folder, tmp_path: Pa
 
 def test_a_file_is_removed_only_when_its_bytes_are_the_stored_ones(folder: Folder, tmp_path: Path) -> None:
     path = tmp_path / "batch" / "a" / "b" / "file"
-    folder.remove("a/b/file", sha256(b"other"))
+    folder.remove("a/b/file", sha256(b"other"), is_stored=lambda: True)
     assert path.exists()
-    folder.remove("a/b/file", sha256(b"bytes"))
+    folder.remove("a/b/file", sha256(b"bytes"), is_stored=lambda: True)
     assert not path.exists()
     assert not path.parent.exists(), "an emptied folder goes too"
-    folder.remove("a/b/file", sha256(b"bytes"))
+    folder.remove("a/b/file", sha256(b"bytes"), is_stored=lambda: True)
     assert (tmp_path / "batch").exists()
 
 
@@ -65,8 +65,8 @@ def test_nothing_is_removed_through_a_link(folder: Folder, tmp_path: Path) -> No
     (tmp_path / "outside" / "file").write_bytes(b"bytes")
     (tmp_path / "batch" / "link").symlink_to(tmp_path / "outside")
     (tmp_path / "batch" / "to-file").symlink_to(tmp_path / "outside" / "file")
-    folder.remove("link/file", sha256(b"bytes"))
-    folder.remove("to-file", sha256(b"bytes"))
+    folder.remove("link/file", sha256(b"bytes"), is_stored=lambda: True)
+    folder.remove("to-file", sha256(b"bytes"), is_stored=lambda: True)
     assert (tmp_path / "outside" / "file").exists()
     assert (tmp_path / "batch" / "to-file").is_symlink()
 
@@ -89,3 +89,26 @@ def test_no_descriptor_stays_open(tmp_path: Path) -> None:
             folder.open(path)
     folder.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_changes_while_it_is_compared_or_is_not_stored_stays(folder: Folder, tmp_path: Path) -> None:
+    path = tmp_path / "batch" / "a" / "b" / "file"
+
+    def written_to_meanwhile() -> bool:
+        path.write_bytes(b"other")
+        return True
+
+    folder.remove("a/b/file", sha256(b"bytes"), is_stored=lambda: False)
+    assert path.read_bytes() == b"bytes"
+    folder.remove("a/b/file", sha256(b"bytes"), is_stored=written_to_meanwhile)
+    assert path.read_bytes() == b"other"
+
+
+def test_a_link_in_the_place_of_the_folder_itself_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_bytes(b"bytes")
+    (tmp_path / "batch").symlink_to("kept")
+    folder = Folder(str(tmp_path / "batch"))
+    folder.remove("file", sha256(b"bytes"), is_stored=lambda: True)
+    folder.close()
+    assert (tmp_path / "kept" / "file").exists()

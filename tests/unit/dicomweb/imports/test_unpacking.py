@@ -6,6 +6,7 @@ import io
 import itertools
 import stat
 import struct
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -183,3 +184,44 @@ def test_a_damaged_archive_in_an_archive_is_one_error(unpacked: Unpack) -> None:
 def test_a_worker_that_has_to_stop_stops_between_entries(unpacked: Unpack) -> None:
     with pytest.raises(Stopping):
         unpacked(packed(("0", b"z")), stopping=True)
+
+
+def test_bzip2_gives_no_more_at_once_than_was_asked_for(unpacked: Unpack) -> None:
+    bomb = bytearray(packed(("a", bytes(32 << 20)), method=zipfile.ZIP_BZIP2))
+    struct.pack_into("<L", bomb, bomb.index(b"PK\x01\x02") + 24, 10)
+    tracemalloc.start()
+    try:
+        assert unpacked(bytes(bomb)) == ({}, {"a.zip/a": "archive-damaged"})
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_bzip2_that_was_cut_off_is_damaged(unpacked: Unpack) -> None:
+    content = bytearray(packed(("a", bytes(range(256)) * 50), ("b", b"fine"), method=zipfile.ZIP_BZIP2))
+    for at in (content.index(b"PK\x01\x02") + 20, content.index(b"PK\x03\x04") + 18):
+        struct.pack_into("<L", content, at, 40)
+    assert unpacked(bytes(content)) == ({"a.zip/b": b"fine"}, {"a.zip/a": "archive-damaged"})
+
+
+def test_entries_are_counted_before_a_list_is_made_of_them(unpacked: Unpack, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = packed(*((f"{number:x}", b"") for number in range(1200)))
+    listed: list[Path] = []
+    monkeypatch.setattr(zipfile, "ZipFile", listed.append)
+    with pytest.raises(ArchiveRefused, match="more than 10 files"):
+        unpacked(many, upload__archive_max_files="10")
+    assert listed == []
+
+
+def test_an_entry_before_the_beginning_or_without_a_name_costs_only_itself(unpacked: Unpack) -> None:
+    content = bytearray(packed(("a", b"x"), ("b", b"y")))
+    end = content.rindex(b"PK\x05\x06")
+    struct.pack_into("<L", content, end + 16, struct.unpack_from("<L", content, end + 16)[0] + 50)
+    assert unpacked(bytes(content)) == ({}, {"a.zip/a": "archive-damaged", "a.zip/b": "archive-damaged"})
+    nameless = packed(("a", b"x"), ("b", b"y")).replace(b"a", b"\0")
+    assert unpacked(nameless)[0]["a.zip/b"] == b"y"
+
+
+def test_a_folder_that_has_bytes_is_a_file(unpacked: Unpack) -> None:
+    content = packed(("s.dcm", b"x"), ("empty/", b"")).replace(b"s.dcm", b"s.dc/")
+    assert unpacked(content) == ({"a.zip/s.dc": b"x"}, {})
