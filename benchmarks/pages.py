@@ -167,7 +167,8 @@ def drain_one(settings: Settings, process: int) -> None:
 
 def _studies_of(count: int) -> list[int]:
     """Give the numbers of studies that have at least so many images together."""
-    numbers, images = [], 0
+    numbers: list[int] = []
+    images = 0
     for number in itertools.count():
         if images >= count:
             return numbers

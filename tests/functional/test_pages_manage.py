@@ -383,6 +383,7 @@ def test_samples_are_taken_once_a_minute_and_thinned_out(engine: sa.Engine) -> N
         ]  # fmt: skip
         assert left[-1].free == 7
         assert [row.at for row in statistics.samples_since(dbsession, now - timedelta(days=1), hours=1)] == [row.at for row in left[3:]]
+        assert [row.at for row in statistics.samples_since(dbsession, now - timedelta(days=1), hours=6)] == [left[3].at, left[6].at]
 
 
 def test_days_are_counted_in_utc_and_those_without_anything_too(engine: sa.Engine) -> None:

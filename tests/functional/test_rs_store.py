@@ -361,7 +361,7 @@ def test_the_failed_files_of_a_deleted_batch_go_with_it(api: CheckedApp, engine:
     store(api, multipart(dicom_files.image_bytes("a/1"), b"no image"))
     assert len(incoming(settings)) == 1
     [batch] = rows(engine, sa.select(Batch))
-    api.delete(f"/api/batches/{batch.id}")
+    api.delete(f"/api/batches/{batch.id}?at_once=true")
     drain_everything(importer)
     assert rows(engine, sa.select(Batch)) == []
     assert incoming(settings) == []
