@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from babel.messages import Catalog
 from babel.messages.extract import extract_from_dir
@@ -24,7 +25,7 @@ _METHODS = [
 ]
 _OPTIONS = {"dicomweb/templates/**.jinja2": {"trimmed": "true", "trim_blocks": "true", "lstrip_blocks": "true", "newstyle_gettext": "true", "silent": "false"}}
 # Of each folder the functions that are called with texts, and which of their arguments are one text with a number.
-_FOLDERS = {
+_FOLDERS: dict[str, dict[str, Any]] = {
     "dicomweb": {"_": None, "gettext": None, "N_": None, "ngettext": (1, 2), "counted": (1, 2), "pgettext": ((1, "c"), 2)},
     "frontend/src": {"words": None, "plural": (1, 2)},
 }
