@@ -66,6 +66,12 @@ function forgiveFailures() {
   });
 }
 
+// Enable elements to draw into; the library takes them out of the order of the Tab key, in which the pictures belong.
+export function openViewports(engine, viewports) {
+  engine.setViewports(viewports);
+  for (const { element } of viewports) element.tabIndex = 0;
+}
+
 // Tools of one group of viewports; the crosshair is no tool of the library.
 export function makeTools(name, viewportIds) {
   const group = ToolGroupManager.createToolGroup(name);

@@ -1,6 +1,6 @@
 // Three planes through a volume, along the axes of the patient, with a crosshair that links them.
 import { add, clamp, reach, toIndex, toPoint } from "./viewer-geometry.js";
-import { cache, Enums, nameFrame, setVolumesForViewports, volumeLoader } from "./viewer-library.js";
+import { cache, Enums, nameFrame, openViewports, setVolumesForViewports, volumeLoader } from "./viewer-library.js";
 import { words } from "./words.js";
 
 const PLANES = { axial: { axis: 2, across: [0, 1] }, coronal: { axis: 1, across: [0, 2] }, sagittal: { axis: 0, across: [1, 2] } };
@@ -40,7 +40,7 @@ export class Planes {
     // Loading goes on while the graphics are set up.
     this.data.load();
     const { ORTHOGRAPHIC } = Enums.ViewportType;
-    this.engine.setViewports(this.ports.map(({ name, screen }) => ({ viewportId: name, element: screen, type: ORTHOGRAPHIC, defaultOptions: { orientation: name, background: [0, 0, 0] } })));
+    openViewports(this.engine, this.ports.map(({ name, screen }) => ({ viewportId: name, element: screen, type: ORTHOGRAPHIC, defaultOptions: { orientation: name, background: [0, 0, 0] } })));
     for (const port of this.ports) port.viewport = this.engine.getViewport(port.name);
     await setVolumesForViewports(this.engine, [{ volumeId }], this.ports.map(({ name }) => name));
     this.place();

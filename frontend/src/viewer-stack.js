@@ -1,6 +1,6 @@
 // Frames one after the other, as they were taken. A frame that cannot be decoded here is drawn by the server.
 import { clamp } from "./viewer-geometry.js";
-import { elementsOf, Enums, imageLoader, nameFrame } from "./viewer-library.js";
+import { elementsOf, Enums, imageLoader, nameFrame, openViewports } from "./viewer-library.js";
 import { words } from "./words.js";
 
 const AHEAD_BYTES = 256 * 2 ** 20;
@@ -31,7 +31,7 @@ export class Stack {
 
   async open() {
     const [port] = this.ports;
-    this.engine.setViewports([{ viewportId: port.name, element: port.screen, type: Enums.ViewportType.STACK, defaultOptions: { background: [0, 0, 0], aspectRatio: this.aspectRatio() } }]);
+    openViewports(this.engine, [{ viewportId: port.name, element: port.screen, type: Enums.ViewportType.STACK, defaultOptions: { background: [0, 0, 0], aspectRatio: this.aspectRatio() } }]);
     port.viewport = this.engine.getViewport(port.name);
     await this.show(this.index);
     this.fetchAhead();

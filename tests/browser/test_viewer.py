@@ -360,6 +360,7 @@ def test_everything_can_be_done_with_the_keyboard(page: Page, address: str, sess
     viewer = open_viewer(page, address, 6)
     axial = viewer.locator("[data-plane=axial]")
     screen = axial.locator(".viewer-screen")
+    expect(screen).to_have_attribute("tabindex", "0")
     screen.focus()
     for key, index in (("ArrowDown", "7"), ("ArrowUp", "6"), ("End", "12"), ("Home", "1"), ("PageDown", "11"), ("PageUp", "1")):
         page.keyboard.press(key)
