@@ -66,10 +66,16 @@ function forgiveFailures() {
   });
 }
 
-// Enable elements to draw into; the library takes them out of the order of the Tab key, in which the pictures belong.
+// Enable elements to draw into. The library takes them out of the order of the Tab key, in which the pictures belong, and swallows
+// every key there; those that belong to the browser must not reach it.
 export function openViewports(engine, viewports) {
   engine.setViewports(viewports);
-  for (const { element } of viewports) element.tabIndex = 0;
+  for (const { element } of viewports) {
+    element.tabIndex = 0;
+    element.parentElement.addEventListener("keydown", (event) => {
+      if (event.key === "Tab" || /^F\d/.test(event.key) || event.ctrlKey || event.metaKey || event.altKey) event.stopPropagation();
+    }, { capture: true });
+  }
 }
 
 // Tools of one group of viewports; the crosshair is no tool of the library.
