@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ def page(page: Page, address: str) -> Iterator[Page]:
 def bring(session: Browser, importer: Importer, source: Path) -> int:
     """Import a folder of samples as a batch; give its id."""
     folder = session.settings["watch.folders"][0] / source.name
-    folder.symlink_to(source) if source.is_dir() else None
+    shutil.copytree(source, folder)
     return import_folder(importer, folder)
 
 
