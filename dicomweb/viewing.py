@@ -216,16 +216,16 @@ def _displays(images: list[Shown], shadowed: set[int], elements: Mapping[int, An
     verdict = volumes.judge(slices)
     displays = [_display_of_volume(images, volume) for volume in verdict.volumes]
     # Single images that lie somewhere else are one display, not one each.
-    together: dict[str, list[Hashable]] = {}
+    together: dict[tuple[str, str], list[Hashable]] = {}
     for unfit in verdict.unfit:
         if unfit.code in ("too-few", "no-geometry", "colour", "mosaic"):
-            together.setdefault(unfit.code, []).extend(unfit.keys)
+            together.setdefault((unfit.code, unfit.sentence), []).extend(unfit.keys)
         else:
             displays.append(_stack(_frames(images, unfit.keys), unfit.code, unfit.sentence))
-    for code, keys in together.items():
+    for (code, sentence), keys in together.items():
         frames = sorted(_frames(images, keys), key=lambda frame: frame)
         lonely = len(images) == 1 and len(frames) == 1
-        displays.append(_stack(frames, "one-image" if lonely else code, NO_VOLUME["one-image"] if lonely else volumes.REASONS[code]))
+        displays.append(_stack(frames, "one-image" if lonely else code, NO_VOLUME["one-image"] if lonely else sentence))
     displays.extend(_stack(_all_frames(images, at), "shadowed", NO_VOLUME["shadowed"]) for at in sorted(shadowed))
     return displays
 

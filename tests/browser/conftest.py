@@ -74,8 +74,8 @@ def watch(context: BrowserContext, *, failures: bool = True) -> list[str]:
             complaints.append(f"{message.type}: {message.text} ({message.page.url if message.page else message.location})")
 
     def asked(request: Request) -> None:
-        # Chromium shows a PDF with an extension of its own.
-        if not request.url.startswith(("http://127.0.0.1:", "data:", "blob:", "chrome-extension:")):
+        # Chromium shows a PDF with an extension and resources of its own.
+        if not request.url.startswith(("http://127.0.0.1:", "data:", "blob:", "chrome:", "chrome-extension:")):
             complaints.append(f"asked another host: {request.url}")
 
     def answered(answer: Response) -> None:
