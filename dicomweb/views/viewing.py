@@ -10,6 +10,7 @@ from pyramid.response import Response
 from pyramid.view import view_config
 
 from dicomweb import outlines, viewing
+from dicomweb.languages import gettext
 from dicomweb.models import Image, Study
 from dicomweb.resources import ImageResource
 from dicomweb.security import Permission
@@ -106,7 +107,7 @@ def _image(one: viewing.Shown, common: dict[str, Any]) -> dict[str, Any]:
 
 def _display(one: viewing.Display) -> dict[str, Any]:
     volume = one.volume
-    told: dict[str, Any] = {"frames": one.frames, "kind": one.kind, "code": one.code, "reason": one.sentence, "volume": None}
+    told: dict[str, Any] = {"frames": one.frames, "kind": one.kind, "code": one.code, "reason": gettext(one.sentence), "volume": None}
     if volume is not None:
         told["volume"] = {**volume._asdict(), "plane": one.plane, "aligned": viewing.is_aligned(volume)}
     return told

@@ -147,7 +147,7 @@ def test_deleting_an_image_leaves_nothing_of_it(
 
 
 def test_an_image_of_a_batch_that_is_being_deleted_is_left_to_the_worker(api: CheckedApp, imported: int) -> None:
-    api.delete(f"/api/batches/{imported}")
+    api.delete(f"/api/batches/{imported}?at_once=true")
     api.delete(image_of(api, "one/IM00001.dcm")["url"], status=409)
 
 
