@@ -72,6 +72,8 @@ class Sender {
     this.items = new Map();
     this.waiting = [];
     this.active = new Set();
+    // Those that are tried again in a moment.
+    this.resting = new Set();
     this.failed = new Map();
     this.here = null;
     this.total = { files: 0, bytes: 0 };
@@ -196,7 +198,7 @@ class Sender {
 
   pump() {
     while (this.state === "sending" && !this.lost && this.active.size < AT_ONCE && this.waiting.length) this.send(this.waiting.shift());
-    if (this.state === "sending" && !this.active.size && !this.waiting.length) this.ended();
+    if (this.state === "sending" && !this.active.size && !this.waiting.length && !this.resting.size) this.ended();
     this.draw();
   }
 
@@ -262,7 +264,9 @@ class Sender {
       }
       item.tries += 1;
       if (item.tries < MOST_TRIES) {
+        this.resting.add(item);
         setTimeout(() => {
+          this.resting.delete(item);
           this.waiting.unshift(item);
           this.pump();
         }, 250 * 2 ** item.tries);

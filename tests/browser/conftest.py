@@ -113,7 +113,10 @@ def context(request: pytest.FixtureRequest, chromium: Browser) -> Iterator[Brows
 
 
 @pytest.fixture
-def page(context: BrowserContext, address: str, session: Session) -> Page:
+def page(context: BrowserContext, address: str, session: Session) -> Iterator[Page]:
     """A page of a browser that is logged in."""
     context.add_cookies([{"name": "dicomweb_session", "value": session.session, "url": address}])
-    return context.new_page()
+    yield context.new_page()
+    # While the web server is still there: what a page asks for after it would be a complaint.
+    for page in context.pages:
+        page.close()

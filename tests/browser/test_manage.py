@@ -88,6 +88,7 @@ def test_a_chart_is_drawn_and_its_table_is_one_key_away(page: Page, address: str
     expect(table.locator("tbody tr").first).to_be_visible()
 
 
+@pytest.mark.usefixtures("failing_requests")
 def test_without_a_script_the_tables_are_there(page: Page, address: str, full: Browser) -> None:
     page.route(re.compile(r"charts-"), lambda route: route.abort())
     page.goto(f"{address}/statistics")
