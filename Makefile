@@ -19,7 +19,7 @@ SOURCES := $(filter-out %/node_modules,$(wildcard frontend/* frontend/src/* fron
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo test coverage check bench words ohif setup clean
+.PHONY: help run demo test coverage check bench words screens ohif setup clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ bench: $(READY_DEV) ## Run the benchmarks; CORPUS=folder says which DICOM files 
 
 words: $(READY) ## Bring the catalogues of the languages up to date with the sources; LANGUAGE=fr begins another one.
 	@$(BIN)/python -m dicomweb.catalogues $(LANGUAGE)
+
+screens: $(READY_DEV) $(FRONTEND) ## Photograph every page for docs/screens; SAMPLES=folder has the sample files.
+	$(BIN)/python -m tests.screens --samples "$(SAMPLES)" docs/screens
 
 ohif: $(READY) ## Install the viewer OHIF (fetches 50 MB); the application offers it at once.
 	@$(BIN)/python -m dicomweb.ohif

@@ -1,7 +1,8 @@
 """Photograph every page: ``python -m tests.screens FOLDER [NAME ...]``, as ``make screens`` does for ``docs/screens``.
 
 The whole application runs on a private folder, first empty, then with the sample files. Each picture shows one page four times:
-wide and narrow, light and dark. ``--single`` keeps the four as full-size pictures of whole pages beside each other, to be judged.
+wide and narrow, light and dark; the best ones are there in full size too. ``--single`` keeps the four as full-size pictures of whole
+pages, to be judged.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ BACKGROUND = (128, 134, 142)
 SMALL_BATCHES = 60
 
 
+UPLOADED = (*((f"IM{number:05}.dcm", dicom_files.image_bytes(f"uploaded {number}")) for number in range(6)), ("notes.txt", b"No image."))
+
+
 @dataclass(frozen=True)
 class Shot:
     """A page: its address below the application's, and what is done on it before it is photographed."""
@@ -42,10 +46,26 @@ class Shot:
     prepare: Callable[[Page], object] = lambda page: None
     state: str = "full"
     logged_in: bool = True
+    best: bool = False
+    locale: str = "en-GB"
 
 
 def viewer(page: Page) -> None:
     expect(page.locator("[data-viewer]")).to_have_attribute("data-state", "ready")
+
+
+def contours(page: Page) -> None:
+    page.get_by_role("link", name="Show over the series").click()
+    page.wait_for_url("**structures=**")
+    viewer(page)
+    expect(page.locator(".viewer-outlines path").first).to_be_attached()
+
+
+def uploaded(page: Page) -> None:
+    files = [{"name": name, "mimeType": "", "buffer": content} for name, content in UPLOADED]
+    page.locator("[data-input=files]").set_input_files(files)  # type: ignore[arg-type]
+    page.get_by_role("button", name="Start the upload").click()
+    expect(page.get_by_role("heading", name="Imported, but for 1 file")).to_be_visible()
 
 
 def search_hit(page: Page) -> None:
@@ -103,10 +123,12 @@ class Full:
 
     def shots(self) -> Iterable[Shot]:
         batch = {name: f"/batches/{number}" for name, number in self.batches.items()}
-        yield Shot("dashboard", "/", tick)
+        yield Shot("dashboard", "/", tick, best=True)
+        yield Shot("dashboard-german", "/", locale="de-DE")
         yield Shot("dashboard-filtered", "/?status=DONE&errors=yes&sort=-size")
         yield Shot("batch", batch["MR decubitus"])
-        yield Shot("batch-quality", batch["MR shoulder with gaps"], unfold("What varies"))
+        yield Shot("batch-quality", batch["MR shoulder with gaps"], unfold("What varies"), best=True)
+        yield Shot("batch-notices", batch["Test files of pydicom"] + "/notices")
         yield Shot("batch-errors", batch["Test files of pydicom"] + "/errors")
         yield Shot("batch-delete", batch["CT head"] + "/delete")
         yield Shot("patients", "/patients")
@@ -115,17 +137,23 @@ class Full:
         yield Shot("study", "/studies/1")
         yield Shot("series-list", "/series")
         yield Shot("series", "/series/1")
-        yield Shot("search", "/search?q=Modality%3ACT", search_hit)
-        yield Shot("console", "/console")
-        yield Shot("viewer-ct", self.image('SeriesDescription:* batch:"CT head" InstanceNumber:27'), viewer)
+        yield Shot("search", "/search?q=Modality%3ACT", search_hit, best=True)
+        yield Shot("search-series", "/search?q=Modality%3AMR&level=series", search_hit)
+        yield Shot("search-varies", "/search/varies?q=batch%3A%22MR+decubitus%22")
+        yield Shot("search-language", "/search/language")
+        yield Shot("compare", "/search/diff?one=1&other=2")
+        yield Shot("console", "/console?line=facet+Modality")
+        yield Shot("viewer-ct", self.image('SeriesDescription:* batch:"CT head" InstanceNumber:27'), viewer, best=True)
         yield Shot("viewer-phantom", self.image('batch:"Phantom, oblique" InstanceNumber:20'), viewer)
         yield Shot("viewer-mr", self.image('batch:"MR decubitus" InstanceNumber:18'), viewer)
         yield Shot("viewer-gaps", self.image('batch:"MR shoulder with gaps" InstanceNumber:3'), viewer)
         yield Shot("viewer-us", self.image("Modality:US NumberOfFrames:>1"), viewer)
         yield Shot("report", self.image("Modality:SR"))
         yield Shot("ecg", self.image("Modality:ECG"))
-        yield Shot("structures", self.image("Modality:RTSTRUCT"))
+        yield Shot("structures", self.image('batch:Radiotherapy Modality:RTSTRUCT'))
+        yield Shot("viewer-contours", self.image('batch:Radiotherapy Modality:RTSTRUCT'), contours)
         yield Shot("upload", "/upload")
+        yield Shot("upload-result", "/upload", uploaded)
         yield Shot("chosen-delete", "/batches/chosen?do=delete&batch=1&batch=2")
         yield Shot("chosen-label", "/batches/chosen?do=label&batch=1&batch=2")
         yield Shot("statistics", "/statistics")
@@ -181,7 +209,7 @@ def photograph(browser: Browser, base: str, cookies: list[dict[str, object]], sh
     for shot in shots:
         pictures = []
         for width, height in (WIDE, NARROW):
-            context = browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce")
+            context = browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce", locale=shot.locale)
             if shot.logged_in:
                 context.add_cookies(cookies)  # type: ignore[arg-type]
             page = context.new_page()
@@ -198,6 +226,9 @@ def photograph(browser: Browser, base: str, cookies: list[dict[str, object]], sh
             if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
                 sys.stderr.write(f"{shot.name} is wider than {width} pixels\n")
             context.close()
+        if shot.best and not single:
+            with Picture.open(pictures[0]) as picture:
+                save(picture.convert("RGB"), out / f"{shot.name}-wide.png")
         if not single:
             join(pictures, out / f"{shot.name}{'-empty' if shot.state == 'empty' else ''}.png")
 
@@ -216,7 +247,11 @@ def join(paths: list[Path], target: Path) -> None:
     for picture in pictures:
         sheet.paste(picture, (left, 0))
         left += picture.width + GAP
-    sheet.quantize(COLOURS, dither=Picture.Dither.NONE).save(target, optimize=True)
+    save(sheet, target)
+
+
+def save(picture: Picture.Image, target: Path) -> None:
+    picture.quantize(COLOURS, dither=Picture.Dither.NONE).save(target, optimize=True)
 
 
 def main() -> None:
