@@ -28,7 +28,7 @@ WIDE, NARROW = (1440, 900), (390, 844)
 THEMES = ("light", "dark")
 SCALE = 0.6
 GAP = 16
-COLOURS = 96
+COLOURS = 192
 BACKGROUND = (128, 134, 142)
 # Lists look as they do when they are used: as many batches of the same few images as make two pages of a list.
 SMALL_BATCHES = 60

@@ -437,8 +437,10 @@ class Page {
     box.hidden = loaded >= wanted;
     this.root.dataset.loaded = loaded;
     this.root.dataset.total = wanted;
+    if (loaded < wanted) return;
     // The planes are drawn once more when the last slice has come.
-    if (loaded >= wanted && !this.shown.isVolume) this.noteDrawn();
+    if (!this.shown.isVolume) this.noteDrawn();
+    else if (this.root.dataset.state !== "ready") this.shown.redraw();
   }
 
   // The state is that of what can be seen: ``showing`` from the first slice on, ``ready`` when all have come.
@@ -654,7 +656,7 @@ class Page {
     // A frame that the server drew instead counts as the one it stands for.
     if (!this.wanted?.has(imageId) && !imageId.startsWith("drawn:")) return;
     this.loaded.add(imageId);
-    this.shown.noteLoaded?.(imageId, this.loaded.size === this.wanted.size);
+    this.shown.noteLoaded?.(imageId);
     this.later("progress", 0, () => this.progress());
   }
 

@@ -48,16 +48,18 @@ export class Planes {
     if (this.hasPixels()) for (const { viewport } of this.ports) viewport.render();
   }
 
-  // Draws what has come: at once when it is the slice in question or the last one, else now and then.
-  noteLoaded(imageId, isLast) {
+  // Draws what has come: at once when it is the slice in question, else now and then.
+  noteLoaded(imageId) {
     const isHere = imageId === nameFrame(this.told, this.frame());
-    if (!isHere && !isLast && this.waiting) return;
+    if (isHere || !this.waiting) this.redraw(isHere ? 0 : REDRAW_MS);
+  }
+
+  redraw(delay = 0) {
     clearTimeout(this.waiting);
-    const draw = () => {
+    this.waiting = setTimeout(() => {
       this.waiting = 0;
       if (this.isOpen) for (const { viewport } of this.ports) viewport.render();
-    };
-    this.waiting = setTimeout(draw, isHere || isLast ? 0 : REDRAW_MS);
+    }, delay);
   }
 
   // Tells whether the pixels of the slice in question are here.

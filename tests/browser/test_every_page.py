@@ -5,6 +5,7 @@ The list below is held against what the application registers: a page that is no
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -119,6 +120,15 @@ def places(session: Browser, importer: Importer) -> dict[str, object]:
     return {"error": error, "conflict": conflict, "upload": uploads[0].key, "ended": uploads[1].key}
 
 
+@pytest.fixture
+def shown(session: Browser) -> Iterator[Shown]:
+    """What is rendered during the test; the application is that of other tests too."""
+    made = Shown()
+    session.app.registry.registerHandler(made, (BeforeRender,))
+    yield made
+    session.app.registry.unregisterHandler(made, (BeforeRender,))
+
+
 def settle(page: Page) -> None:
     """Wait until nothing of a page comes later."""
     expect(page.locator(".counting")).to_have_count(0, timeout=PATIENCE)
@@ -145,9 +155,7 @@ def send(page: Page, path: str, fields: dict[str, str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_everybody_can_use_every_page_in_light_and_dark(page: Page, address: str, session: Browser, places: dict[str, object]) -> None:
-    shown = Shown()
-    session.app.registry.registerHandler(shown, (BeforeRender,))
+def test_everybody_can_use_every_page_in_light_and_dark(page: Page, address: str, session: Browser, places: dict[str, object], shown: Shown) -> None:
     found: dict[str, list[str]] = {}
     for entry in FULL:
         path = entry.removesuffix(" *").format(**places)
@@ -167,7 +175,6 @@ def test_everybody_can_use_every_page_in_light_and_dark(page: Page, address: str
     found["/login"] = violations_of_looks(page)
     send(page, "/login", {"password": "wrong"})
     found["answer of /login"] = violations_of_looks(page)
-    session.app.registry.unregisterHandler(shown, (BeforeRender,))
     assert {path: problems for path, problems in found.items() if problems} == {}
     assert registered(session.app) - shown == set()
     assert {path.name for path in TEMPLATES.glob("[!_]*.jinja2")} - {"layout.jinja2"} == {template for _, _, template in shown}
