@@ -252,9 +252,12 @@ def test_a_tab_that_was_closed_is_gone_on_with_in_another(
 
 def test_files_can_be_dropped_and_the_keyboard_is_enough(upload_page: Page, session: Browser, knee: Path) -> None:
     page = upload_page
+    # The browser is told early that somebody listens, because it takes a moment.
+    page.on("filechooser", lambda _: None)
     assert violations_of_looks(page) == []
     page.get_by_label("Name of the new batch").focus()
     page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Choose files…")).to_be_focused()
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
     chooser.value.set_files([knee / "one" / "IM00001.dcm", knee / "one" / "IM00002.dcm"])
