@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
@@ -114,11 +113,7 @@ def _middle_ones(rows: Sequence[Any], named: set[str]) -> list[Place]:
 
 
 def _elements(dbsession: Session, header_keys: Sequence[int], tags: Sequence[str]) -> dict[int, dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = {}
-    for group in index.read_elements(dbsession, header_keys, tags):
-        for ordinal in group.ordinals:
-            found[group.first + ordinal] = group.shared | {tag: orjson.loads(cells[ordinal]) for tag, cells in group.varying.items() if cells[ordinal]}
-    return found
+    return {key: own for group in index.read_elements(dbsession, header_keys, tags) for key, own in group.by_image()}
 
 
 def _first_value(elements: Mapping[str, Any]) -> str:

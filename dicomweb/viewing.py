@@ -165,12 +165,7 @@ def _shadowed(rows: Sequence[Any]) -> set[int]:
 
 
 def _elements(dbsession: Session, header_keys: Sequence[int]) -> dict[int, dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = {}
-    for group in index.read_elements(dbsession, header_keys, _TAGS):
-        for ordinal in group.ordinals:
-            own = {tag: orjson.loads(cells[ordinal]) for tag, cells in group.varying.items() if cells[ordinal]}
-            found[group.first + ordinal] = group.shared | own
-    return found
+    return {key: own for group in index.read_elements(dbsession, header_keys, _TAGS) for key, own in group.by_image()}
 
 
 def _has_pixels(row: Any, elements: Mapping[str, Any]) -> bool:

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
@@ -46,6 +47,15 @@ class GroupElements(NamedTuple):
     ordinals: Sequence[int]
     shared: dict[str, Any]
     varying: dict[str, Sequence[bytes]]
+
+    def of(self, ordinal: int) -> dict[str, Any]:
+        """Give the elements of one image, parsed: tag -> DICOM JSON element."""
+        return self.shared | {tag: orjson.loads(cells[ordinal]) for tag, cells in self.varying.items() if cells[ordinal]}
+
+    def by_image(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Give the header key and the elements of each image."""
+        for ordinal in self.ordinals:
+            yield self.first + ordinal, self.of(ordinal)
 
 
 def read_headers(dbsession: Session, header_keys: Collection[int], *, bulk_prefix: Callable[[int], bytes]) -> dict[int, bytes]:

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-import orjson
 from pyramid.response import Response
 from sqlalchemy.orm import Session
 
@@ -242,9 +241,8 @@ def read_slices(dbsession: Session, header_keys: list[int]) -> list[volumes.Slic
     """Read where images lie in the patient from the header index; the key of a slice is (header key, number of the frame)."""
     slices = []
     for group in index.read_elements(dbsession, header_keys, volumes.TAGS):
-        for ordinal in group.ordinals:
-            own = {tag: orjson.loads(cells[ordinal]) for tag, cells in group.varying.items() if cells[ordinal]}
-            slices += volumes.slices_of(group.first + ordinal, group.shared | own)
+        for key, elements in group.by_image():
+            slices += volumes.slices_of(key, elements)
     return slices
 
 

@@ -154,7 +154,7 @@ def _texts_by_image(
 ) -> dict[str, Sequence[str | None]]:
     found: dict[str, list[str | None]] = {path: [] for path in split}
     for ordinal in group.ordinals:
-        elements = group.shared | {tag: orjson.loads(cells[ordinal]) for tag, cells in group.varying.items() if cells[ordinal]}
+        elements = group.of(ordinal)
         blocks = _private_blocks(elements)
         for path, parts in split.items():
             found[path].append(_text_at(elements, parts, blocks, longest))
