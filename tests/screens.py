@@ -158,7 +158,7 @@ class Full:
         yield Shot("chosen-label", "/batches/chosen?do=label&batch=1&batch=2")
         yield Shot("statistics", "/statistics")
         yield Shot("settings", "/settings")
-        for page in ("queue", "cleanup", "access", "password", "appearance", "values"):
+        for page in ("queue", "cleanup", "access", "appearance", "values"):
             yield Shot(f"settings-{page}", f"/settings/{page}")
         yield Shot("not-found", "/batches/999999")
 
