@@ -6,8 +6,10 @@ import os
 import re
 import signal
 import sys
+import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +43,21 @@ class Running(NamedTuple):
         for pid in self.program.children():
             if b"workers" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
                 os.killpg(pid, number)
+
+    @contextmanager
+    def halted(self) -> Iterator[Callable[[], None]]:
+        """Stop the workers; gives what lets them work for a tenth of a second, however fast the machine is."""
+
+        def work() -> None:
+            self.signal_workers(signal.SIGCONT)
+            time.sleep(0.1)
+            self.signal_workers(signal.SIGSTOP)
+
+        self.signal_workers(signal.SIGSTOP)
+        try:
+            yield work
+        finally:
+            self.signal_workers(signal.SIGCONT)
 
 
 @pytest.fixture(scope="module")
@@ -167,35 +184,37 @@ def test_a_file_that_failed_is_mended_and_tried_again_from_its_reason(page: Page
 
 
 def test_a_batch_that_runs_is_followed_without_a_jump_or_a_lost_focus(page: Page, running: Running, tmp_path: Path) -> None:
+    def begun() -> bool:
+        work()
+        return page.request.get(f"{page.url}/status").text().count("data-row-link") > 12
+
     write_many(tmp_path / "long", 600)
-    running.signal_workers(signal.SIGSTOP)
-    running.drop(tmp_path / "long")
-    page.set_viewport_size({"width": 1000, "height": 500})
-    page.goto(batch_of(page, running, "long"))
-    expect(page.get_by_text("There are no images yet")).to_be_visible()
-    running.signal_workers(signal.SIGCONT)
-    links = page.locator("#images [data-row-link]")
-    expect(links.nth(12)).to_be_attached()
-    running.signal_workers(signal.SIGSTOP)
-    before = int(page.get_by_role("progressbar", name="Progress of the batch").get_attribute("value") or 0)
-    assert before < 90
-    links.nth(12).focus()
-    page.evaluate("new Promise(resolve => setTimeout(resolve, 500))")  # The browser scrolls smoothly.
-    page.evaluate("""() => {
-        const link = document.activeElement;
-        const top = link.getBoundingClientRect().top;
-        window.seen = { jump: 0, lost: 0, values: [] };
-        const look = () => {
-            const value = document.querySelector("#batch progress").value;
-            if (value !== window.seen.values.at(-1)) window.seen.values.push(value);
-            window.seen.jump = Math.max(window.seen.jump, Math.abs(link.getBoundingClientRect().top - top));
-            if (document.activeElement !== link) window.seen.lost += 1;
-            requestAnimationFrame(look);
-        };
-        look();
-    }""")
-    assert page.evaluate("scrollY") > 0
-    running.signal_workers(signal.SIGCONT)
+    with running.halted() as work:
+        running.drop(tmp_path / "long")
+        page.set_viewport_size({"width": 1000, "height": 500})
+        page.goto(batch_of(page, running, "long"))
+        expect(page.get_by_text("There are no images yet")).to_be_visible()
+        wait_for(begun, "the first images")
+        links = page.locator("#images [data-row-link]")
+        expect(links.nth(12)).to_be_attached()
+        before = int(page.get_by_role("progressbar", name="Progress of the batch").get_attribute("value") or 0)
+        assert before < 90
+        links.nth(12).focus()
+        page.evaluate("new Promise(resolve => setTimeout(resolve, 500))")  # The browser scrolls smoothly.
+        page.evaluate("""() => {
+            const link = document.activeElement;
+            const top = link.getBoundingClientRect().top;
+            window.seen = { jump: 0, lost: 0, values: [] };
+            const look = () => {
+                const value = document.querySelector("#batch progress").value;
+                if (value !== window.seen.values.at(-1)) window.seen.values.push(value);
+                window.seen.jump = Math.max(window.seen.jump, Math.abs(link.getBoundingClientRect().top - top));
+                if (document.activeElement !== link) window.seen.lost += 1;
+                requestAnimationFrame(look);
+            };
+            look();
+        }""")
+        assert page.evaluate("scrollY") > 0
     # What was seen would not be there any more after a reload.
     page.wait_for_function("() => window.seen.values.at(-1) === 100")
     expect(page.locator("#batch")).not_to_have_attribute("hx-get", re.compile(""))
