@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from dicomweb import query, search
-from dicomweb.languages import N_
+from dicomweb.languages import N_, gettext
 from dicomweb.models import Batch, Label
 from dicomweb.search import completing, labels
 
@@ -110,10 +110,10 @@ def read_columns(text: str, name: str = "columns") -> tuple[Column, ...]:
         with mistakes(name, text):
             field = query.resolve(match.group(), match.start())
         if field.any_depth:
-            raise Mistake(name, text, "A column is one element; ** stands for many", match.start(), len(match.group()))
+            raise Mistake(name, text, gettext("A column is one element; ** stands for many"), match.start(), len(match.group()))
         found.append(Column(field.name, field))
     if not found:
-        raise Mistake(name, text, "No column is named", 0, expected="keywords or tags, separated by commas")
+        raise Mistake(name, text, gettext("No column is named"), 0, expected=gettext("keywords or tags, separated by commas"))
     return tuple(dict.fromkeys(found))
 
 
@@ -122,7 +122,7 @@ def read_fields(text: str, name: str = "fields") -> tuple[query.Field, ...]:
     found = []
     for column in read_columns(text, name):
         if column.field is None:
-            raise Mistake(name, text, f"{column.name} is no element of the header", expected="keywords or tags")
+            raise Mistake(name, text, gettext("%(name)s is no element of the header", name=column.name), expected=gettext("keywords or tags"))
         found.append(column.field)
     return tuple(found)
 
@@ -134,7 +134,7 @@ def read_sort(text: str) -> tuple[tuple[str, bool], ...]:
         name = match.group().removeprefix("-")
         descending = match.group().startswith("-")
         if not name:
-            raise Mistake("sort", text, "A minus stands before a column", match.start(), 1, "a keyword or a tag")
+            raise Mistake("sort", text, gettext("A minus stands before a column"), match.start(), 1, gettext("a keyword or a tag"))
         found.append((read_columns(name, "sort")[0].name, descending))
     return tuple(found)
 

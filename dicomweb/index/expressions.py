@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dicomweb.index.values import TEXT_LENGTH
+from dicomweb.languages import gettext
 
 # Nobody writes more by hand; SQLite takes a quarter of a second to parse so many. Many values of one path are one leaf (OneOf).
 MOST_LEAVES = 256
@@ -174,7 +175,7 @@ def leaves(expression: Expression) -> Iterator[Leaf]:
     while open_:
         current, depth = open_.pop()
         if depth > DEEPEST_WRITTEN:
-            raise ExpressionTooLarge(f"the expression is nested deeper than {DEEPEST_WRITTEN}")
+            raise ExpressionTooLarge(gettext("the expression is nested deeper than %(most)s", most=DEEPEST_WRITTEN))
         if isinstance(current, And | Or):
             open_.extend((operand, depth + 1) for operand in reversed(current.operands))
         elif isinstance(current, Not):
@@ -182,9 +183,9 @@ def leaves(expression: Expression) -> Iterator[Leaf]:
         else:
             count += 1
             if count > MOST_LEAVES:
-                raise ExpressionTooLarge(f"the expression has more than {MOST_LEAVES} conditions")
+                raise ExpressionTooLarge(gettext("the expression has more than %(most)s conditions", most=MOST_LEAVES))
             if isinstance(current, Like) and len(current.pattern) > TEXT_LENGTH:
-                raise ExpressionTooLarge(f"a pattern has more than {TEXT_LENGTH} characters")
+                raise ExpressionTooLarge(gettext("a pattern has more than %(most)s characters", most=TEXT_LENGTH))
             yield current
 
 
@@ -200,7 +201,7 @@ def check_depth(expression: Expression) -> None:
         ]
         if not level:
             return
-    raise ExpressionTooLarge(f"the expression is nested deeper than {DEEPEST}")
+    raise ExpressionTooLarge(gettext("the expression is nested deeper than %(most)s", most=DEEPEST))
 
 
 def split_pattern(pattern: str) -> tuple[list[str], list[str]]:

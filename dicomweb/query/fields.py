@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pydicom.datadict import DicomDictionary, RepeatersDictionary, get_entry, private_dictionaries
 
+from dicomweb.languages import N_, gettext
 from dicomweb.query.errors import QuerySyntaxError, shown
 
 # What the application knows of an image beside its header; (0000,0900) Status of the network is 00000900 here.
@@ -26,7 +27,6 @@ COMMON = (
     "AcquisitionDate", "AcquisitionTime", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "TransferSyntaxUID",
 )  # fmt: skip
 _HEX = frozenset("0123456789abcdefABCDEF")
-_EXPECTED = "a keyword such as PatientID, a tag such as 00280010, a private element such as 0019[CREATOR]02, or " + ", ".join(META_NAMES) + "; a text with a colon stands in quotes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def resolve(name: str, position: int = 0, *, suggest: bool = True) -> Field:
     if any_depth:
         parts = parts[1:]
         if not parts:
-            raise QuerySyntaxError("** stands before an element", position, len(name), expected="an element such as **.CodeValue")
+            raise QuerySyntaxError(gettext("** stands before an element"), position, len(name), expected=gettext("an element such as **.CodeValue"))
     segments: list[str] = []
     while parts:
         part, parts = parts[0], parts[1:]
@@ -159,12 +159,14 @@ def resolve(name: str, position: int = 0, *, suggest: bool = True) -> Field:
             if not found:
                 raise _unknown(part, suggest)
             if not parts:
-                raise QuerySyntaxError(f"{shown(part.text)} is a private creator", part.position, part.length, expected="the name of an element after a dot")
+                message = gettext("%(name)s is a private creator", name=shown(part.text))
+                raise QuerySyntaxError(message, part.position, part.length, expected=gettext("the name of an element after a dot"))
             segment = _private_segment(found, parts[0], suggest)
             part, parts = parts[0], parts[1:]
         vr = _dictionary_entry(segment)[1]
         if parts and vr not in ("SQ", "UN"):
-            raise QuerySyntaxError(f"{shown(part.text)} is no sequence, so nothing is in it", part.position, part.length, expected="a sequence before the dot")
+            message = gettext("%(name)s is no sequence, so nothing is in it", name=shown(part.text))
+            raise QuerySyntaxError(message, part.position, part.length, expected=gettext("a sequence before the dot"))
         segments.append(segment)
     return field_at("/".join(segments), any_depth)
 
@@ -213,13 +215,13 @@ def _split(name: str, position: int) -> list[_Part]:
         if quoted:
             text, at = unquoted(name, at, position)
             if name[at : at + 1] not in ("", ".", "/"):
-                raise QuerySyntaxError("After a quoted creator comes a dot", position + at, expected=". and the name of an element")
+                raise QuerySyntaxError(gettext("After a quoted creator comes a dot"), position + at, expected=gettext(". and the name of an element"))
         while at < len(name) and name[at] not in "./":
             at = _behind_creator(name, at) if name[at] == "[" and is_creator_bracket(name, start, at) else at + 1
         written = name[start:at]
         parts.append(_Part(text if quoted else written, position + start, len(written), quoted))
         if not parts[-1].text:
-            raise QuerySyntaxError("A part of the name is empty", position + start, expected=_EXPECTED)
+            raise QuerySyntaxError(gettext("A part of the name is empty"), position + start, expected=_expected())
         if at == len(name):
             return parts
         start = at = at + 1
@@ -252,7 +254,7 @@ def unquoted(text: str, at: int, position: int = 0) -> tuple[str, int]:
         else:
             at = at + 1
         characters.append(character)
-    raise QuerySyntaxError("This quotation mark is never closed", position + start, 1, expected='a closing "')
+    raise QuerySyntaxError(gettext("This quotation mark is never closed"), position + start, 1, expected=gettext('a closing "'))
 
 
 _CONTROLS = {"n": "\n", "r": "\r", "t": "\t", "f": "\f"}
@@ -270,8 +272,9 @@ def escaped(text: str, at: int, position: int = 0) -> tuple[str, int]:
             return chr(code), at + 4
     elif following and not following.isalnum() and following.isprintable():
         return following, at + 2
-    expected = r'\" \\ \* \? or another sign, \n \r \t \f, or a control character such as \x1b'
-    raise QuerySyntaxError("A backslash stands before what it takes literally; the values of an element are asked for one by one", position + at, 1, expected=expected)
+    message = gettext("A backslash stands before what it takes literally; the values of an element are asked for one by one")
+    expected = gettext(r"\" \\ \* \? or another sign, \n \r \t \f, or a control character such as \x1b")
+    raise QuerySyntaxError(message, position + at, 1, expected=expected)
 
 
 def _segment(part: _Part) -> str | None:
@@ -283,8 +286,8 @@ def _segment(part: _Part) -> str | None:
     tag = _plain_tag(inner)
     if tag:
         if int(tag[:4], 16) % 2 and tag[4] != "0":
-            message = "A private element is named by its creator, because its block differs from file to file"
-            raise QuerySyntaxError(message, part.position, part.length, expected=f"such as {tag[:4]}[CREATOR]{tag[6:]}")
+            message = gettext("A private element is named by its creator, because its block differs from file to file")
+            raise QuerySyntaxError(message, part.position, part.length, expected=gettext("such as %(name)s", name=f"{tag[:4]}[CREATOR]{tag[6:]}"))
         return tag
     if is_creator_bracket(text, 0, text.find("[")):
         return _bracketed(part)
@@ -300,11 +303,10 @@ def _bracketed(part: _Part) -> str:
     group, _, rest = part.text.partition("[")
     creator, closed, element = rest.rpartition("]")
     if not closed or len(element) != 2 or not _HEX.issuperset(element) or "[" in creator or "]" in creator:
-        raise QuerySyntaxError(
-            f"{shown(part.text)} is no private element", part.position, part.length, expected="group, creator and element, such as 0019[GEMS_ACQU_01]02"
-        )
+        message = gettext("%(name)s is no private element", name=shown(part.text))
+        raise QuerySyntaxError(message, part.position, part.length, expected=gettext("group, creator and element, such as 0019[GEMS_ACQU_01]02"))
     if not int(group, 16) % 2:
-        raise QuerySyntaxError("Groups of private elements have an odd number", part.position, 4, expected="an odd group")
+        raise QuerySyntaxError(gettext("Groups of private elements have an odd number"), part.position, 4, expected=gettext("an odd group"))
     return f"{group.upper()}[{_canonical_creator(creator)}]{element.upper()}"
 
 
@@ -318,20 +320,21 @@ def _private_segment(found: tuple[str, ...], part: _Part, suggest: bool) -> str:
     segments_ = sorted(elements.get(normalised(part.text), ()))
     if not segments_:
         suggestion = nearest(part.text, names) if suggest else None
-        raise QuerySyntaxError(f"{found[0]} has no element {shown(part.text)}", part.position, part.length, expected="a name of its private dictionary", suggestion=suggestion)
+        message = gettext("%(creator)s has no element %(name)s", creator=found[0], name=shown(part.text))
+        raise QuerySyntaxError(message, part.position, part.length, expected=gettext("a name of its private dictionary"), suggestion=suggestion)
     if len(segments_) > 1:
-        message = f"{found[0]} has {len(segments_)} elements {shown(part.text)}"
-        raise QuerySyntaxError(message, part.position, part.length, expected="a tag such as " + " or ".join(segments_[:3]))
+        message = gettext("%(creator)s has %(n)s elements %(name)s", creator=found[0], n=len(segments_), name=shown(part.text))
+        raise QuerySyntaxError(message, part.position, part.length, expected=gettext("a tag such as %(tags)s", tags=" / ".join(segments_[:3])))
     return segments_[0]
 
 
 def _unknown(part: _Part, suggest: bool) -> QuerySyntaxError:
     if part.quoted:
-        return QuerySyntaxError(
-            f"No private creator {shown(part.text)} is known", part.position, part.length, expected="a creator of the private dictionary, or a tag such as 0019[CREATOR]02"
-        )
+        message = gettext("No private creator %(name)s is known", name=shown(part.text))
+        return QuerySyntaxError(message, part.position, part.length, expected=gettext("a creator of the private dictionary, or a tag such as 0019[CREATOR]02"))
     suggestion = nearest(part.text, [*META_NAMES, *COMMON, *keywords()]) if suggest else None
-    return QuerySyntaxError(f"{shown(part.text)} is no element that is known", part.position, part.length, expected=_EXPECTED, suggestion=suggestion)
+    message = gettext("%(name)s is no element that is known", name=shown(part.text))
+    return QuerySyntaxError(message, part.position, part.length, expected=_expected(), suggestion=suggestion)
 
 
 @lru_cache(maxsize=4096)
@@ -386,6 +389,11 @@ def _unescaped(creator: str) -> str:
         parts[index] = chr(int(code, 16)) + parts[index][2:] if len(code) == 2 and _HEX.issuperset(code) else "%" + parts[index]
     return "".join(parts)
 
+
+
+def _expected() -> str:
+    text = N_("a keyword such as PatientID, a tag such as 00280010, a private element such as 0019[CREATOR]02, or %(names)s; a text with a colon stands in quotes")
+    return gettext(text, names=", ".join(META_NAMES))
 
 def _canonical_creator(creator: str) -> str:
     """Give a creator as it stands in paths, whether it was written as there or plainly."""

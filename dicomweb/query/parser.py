@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from dicomweb.languages import N_, gettext, grouped
 from dicomweb.query.errors import QuerySyntaxError, shown
 from dicomweb.query.fields import (
     META_NAMES,
@@ -54,13 +55,18 @@ MOST_TERMS = 256
 DEEPEST = 32
 
 STATUSES = ("NEW", "PROCESSING", "DONE")
-_CONDITION = "a condition such as Modality:CT, or a word"
+_CONDITION = N_("a condition such as Modality:CT, or a word")
 # A path of the index has at most 512 characters, which keywords make longer. Further on no colon is looked for.
 _NAME_CHARACTERS = 2_000
 _LARGEST_ID = 2.0**53
 _ENDS = frozenset('()"')
 # What a value of each VR looks like.
-_EXAMPLES = {"DA": "a date such as 2020-01-31", "TM": "a time such as 09:30", "DT": "a date and time such as 2020-01-31T09:30", "AS": "an age such as 63Y"}
+_EXAMPLES = {
+    "DA": N_("a date such as 2020-01-31"),
+    "TM": N_("a time such as 09:30"),
+    "DT": N_("a date and time such as 2020-01-31T09:30"),
+    "AS": N_("an age such as 63Y"),
+}
 
 
 def parse(text: str, *, now: datetime | None = None) -> Node:
@@ -71,10 +77,10 @@ def parse(text: str, *, now: datetime | None = None) -> Node:
     _check(text)
     node = _Parser(text, now).parse()
     if depth(node) > DEEPEST:
-        raise QuerySyntaxError(f"The conditions are nested deeper than {DEEPEST}", 0, len(text))
+        raise QuerySyntaxError(gettext("The conditions are nested deeper than %(most)s", most=DEEPEST), 0, len(text))
     # So that what is said back can be asked again.
     if len(unparse(node)) > MOST_CHARACTERS:
-        raise QuerySyntaxError(f"With all names written out the query has more than {MOST_CHARACTERS:,} characters", 0, len(text))
+        raise QuerySyntaxError(gettext("With all names written out the query has more than %(most)s characters", most=grouped(MOST_CHARACTERS)), 0, len(text))
     return node
 
 
@@ -93,14 +99,15 @@ def _equal_range(found: Interval, value: str) -> Range:
 
 def _check(text: str) -> None:
     if len(text) > MOST_CHARACTERS:
-        raise QuerySyntaxError(f"The query has more than {MOST_CHARACTERS:,} characters", MOST_CHARACTERS, len(text) - MOST_CHARACTERS)
+        raise QuerySyntaxError(gettext("The query has more than %(most)s characters", most=grouped(MOST_CHARACTERS)), MOST_CHARACTERS, len(text) - MOST_CHARACTERS)
     if text.isprintable():
         return
     for position, character in enumerate(text):
         if "\ud800" <= character <= "\udfff":
-            raise QuerySyntaxError(f"U+{ord(character):04X} is half of a surrogate pair and no character", position, 1)
+            raise QuerySyntaxError(gettext("%(character)s is half of a surrogate pair and no character", character=f"U+{ord(character):04X}"), position, 1)
         if (character < " " and character not in "\t\n\r") or "\x7f" <= character < "\xa0":
-            raise QuerySyntaxError(f"U+{ord(character):04X} is a control character", position, 1, expected=f"\\x{ord(character):02x} in a value" if character != "\0" else "")
+            expected = gettext("%(escape)s in a value", escape=f"\\x{ord(character):02x}") if character != "\0" else ""
+            raise QuerySyntaxError(gettext("%(character)s is a control character", character=f"U+{ord(character):04X}"), position, 1, expected=expected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +138,7 @@ class _Parser:
             return EVERYTHING
         node = self._query(0)
         if not self._ended():
-            raise QuerySyntaxError("This parenthesis closes nothing", self.at, 1, expected="( before it")
+            raise QuerySyntaxError(gettext("This parenthesis closes nothing"), self.at, 1, expected=gettext("( before it"))
         return node
 
     def _query(self, nesting: int) -> Node:
@@ -153,22 +160,22 @@ class _Parser:
         self._skip()
         start = self.at
         if self._ended():
-            raise QuerySyntaxError("The query ends where a condition should follow", start, expected=_CONDITION)
+            raise QuerySyntaxError(gettext("The query ends where a condition should follow"), start, expected=gettext(_CONDITION))
         if nesting > DEEPEST:
-            raise QuerySyntaxError(f"The conditions are nested deeper than {DEEPEST}", start, 1)
+            raise QuerySyntaxError(gettext("The conditions are nested deeper than %(most)s", most=DEEPEST), start, 1)
         if self._take("NOT"):
             return negated(self._condition(nesting + 1))
         word = self._word()
         if word in RESERVED:
-            raise QuerySyntaxError(f"{word} stands between two conditions; in quotes it is a word", start, len(word), expected=_CONDITION)
+            raise QuerySyntaxError(gettext("%(word)s stands between two conditions; in quotes it is a word", word=word), start, len(word), expected=gettext(_CONDITION))
         character = self._next()
         if character == "-":
             self.at += 1
             if self._ended() or self._next().isspace():
-                raise QuerySyntaxError("The minus means not, and stands directly before a condition", start, 1, expected=_CONDITION)
+                raise QuerySyntaxError(gettext("The minus means not, and stands directly before a condition"), start, 1, expected=gettext(_CONDITION))
             return negated(self._condition(nesting + 1))
         if character == ")":
-            raise QuerySyntaxError("There is no condition before this parenthesis", start, 1, expected=_CONDITION)
+            raise QuerySyntaxError(gettext("There is no condition before this parenthesis"), start, 1, expected=gettext(_CONDITION))
         end = name_end(self.text, self.at)
         if end is not None:
             return self._term(end)
@@ -191,10 +198,10 @@ class _Parser:
             # Free text is found anywhere in a value, as if there were stars around it.
             text = _literal(value.pattern) if value.wildcards else text
             if text is None:
-                message = "Free text has no wildcards within; in quotes * and ? stand for themselves"
-                raise QuerySyntaxError(message, start, value.end - start, expected="a name before it, such as PatientName:a*b")
+                message = gettext("Free text has no wildcards within; in quotes * and ? stand for themselves")
+                raise QuerySyntaxError(message, start, value.end - start, expected=gettext("a name before it, such as PatientName:a*b"))
         if not text or text.isspace():
-            raise QuerySyntaxError("There is nothing to search for in this text", start, self.at - start, expected="a word")
+            raise QuerySyntaxError(gettext("There is nothing to search for in this text"), start, self.at - start, expected=gettext("a word"))
         return Words(text)
 
     def _check_comparison(self, value: _Value) -> None:
@@ -206,18 +213,18 @@ class _Parser:
                 except QuerySyntaxError:
                     break
                 written = f"{field}:{sign}{rest}" if sign != "=" else f"{field}:{rest}"
-                raise QuerySyntaxError("Between the name of an element and its value stands a colon", value.start, value.end - value.start, suggestion=written)
+                raise QuerySyntaxError(gettext("Between the name of an element and its value stands a colon"), value.start, value.end - value.start, suggestion=written)
 
     def _term(self, end: int) -> Node:
         start, name = self.at, self.text[self.at : end]
         if not name:
-            raise QuerySyntaxError("There is no name before the colon", start, 1, expected="a name such as Modality directly before it")
+            raise QuerySyntaxError(gettext("There is no name before the colon"), start, 1, expected=gettext("a name such as Modality directly before it"))
         meta = name.casefold()
         field = None if meta in META_NAMES else resolve(name, start)
         self.at = end + 1
         self._skip()
         if self._ended() or self._next() == ")":
-            raise QuerySyntaxError(f"There is no value after {shown(name)}", self.at, expected=_expected(field, meta))
+            raise QuerySyntaxError(gettext("There is no value after %(name)s", name=shown(name)), self.at, expected=_expected(field, meta))
         if self._next() != "(":
             return self._leaf(field, meta)
         opened = self.at
@@ -232,7 +239,8 @@ class _Parser:
                 self._take("OR")
                 self._skip()
             elif word in RESERVED:
-                raise QuerySyntaxError(f"A list has values, of which one must be there; in quotes {word} is one", self.at, len(word), expected="another value or )")
+                message = gettext("A list has values, of which one must be there; in quotes %(word)s is one", word=word)
+                raise QuerySyntaxError(message, self.at, len(word), expected=gettext("another value or )"))
             found.append(self._leaf(field, meta))
         self._close(opened)
         return any_of(found)
@@ -240,12 +248,12 @@ class _Parser:
     def _leaf(self, field: Field | None, meta: str) -> Node:
         start = self.at
         if self._ended() or self._next() in "()":
-            raise QuerySyntaxError("There is no value here", start, 0 if self._ended() else 1, expected=_expected(field, meta))
+            raise QuerySyntaxError(gettext("There is no value here"), start, 0 if self._ended() else 1, expected=_expected(field, meta))
         self._count(start)
         test = self._test(field, meta)
         if not self._ended() and self._next() != ")" and not self._next().isspace():
-            message = "A value with a quotation mark or parenthesis in it stands in quotes, and something else after a space"
-            raise QuerySyntaxError(message, self.at, 1, expected="a space")
+            message = gettext("A value with a quotation mark or parenthesis in it stands in quotes, and something else after a space")
+            raise QuerySyntaxError(message, self.at, 1, expected=gettext("a space"))
         return Meta(meta, test) if field is None else Term(field, test)
 
     def _test(self, field: Field | None, meta: str) -> Test:
@@ -256,7 +264,8 @@ class _Parser:
             self._skip()
             value = self._value()
             if self._at_dots():
-                raise QuerySyntaxError("A comparison and a range exclude each other", start, self.at + 2 - start, expected=f"{sign}value or value..value")
+                expected = gettext("%(sign)svalue or value..value", sign=sign)
+                raise QuerySyntaxError(gettext("A comparison and a range exclude each other"), start, self.at + 2 - start, expected=expected)
             if sign == "=":
                 return self._equal(field, meta, value)
             self._check_order(field, meta, sign, start)
@@ -270,27 +279,29 @@ class _Parser:
         self.at += 2
         last = None if self._at_end_of_value() else self._value()
         if self._at_dots() or (first is None and last is None):
-            raise QuerySyntaxError("A range has two ends, of which one may be left out", start, self.at - start, expected="1..2, 1.. or ..2")
+            raise QuerySyntaxError(gettext("A range has two ends, of which one may be left out"), start, self.at - start, expected=gettext("1..2, 1.. or ..2"))
         self._check_order(field, meta, "..", start)
         low = self._number(field, meta, first) if first else None
         high = self._number(field, meta, last) if last else None
         if low and high and low.low > high.high:
-            raise QuerySyntaxError("The range ends before it begins", start, self.at - start, expected="the smaller end first")
+            raise QuerySyntaxError(gettext("The range ends before it begins"), start, self.at - start, expected=gettext("the smaller end first"))
         written = f"{write_value(first.text.strip()) if first else ''}..{write_value(last.text.strip()) if last else ''}"
         return Range(low.low if low else None, high.high if high else None, False, bool(high and high.high_open), written)
 
     def _presence(self, field: Field | None, meta: str, word: str, value: _Value) -> Test:
         if field is None and meta != "label":
-            raise QuerySyntaxError(f"Every image has {meta}", value.start, value.end - value.start, expected=_expected(field, meta))
+            raise QuerySyntaxError(gettext("Every image has %(name)s", name=meta), value.start, value.end - value.start, expected=_expected(field, meta))
         return Exists() if word == "exists" else Missing()
 
     def _equal(self, field: Field | None, meta: str, value: _Value) -> Test:
         length = value.end - value.start
         if field is not None and field.vr == "SQ":
-            message = f"{field.name} is a sequence, which has items and no value"
-            raise QuerySyntaxError(message, value.start, length, expected=f"exists, missing, or an element of it such as {field.name}.CodeValue")
+            message = gettext("%(name)s is a sequence, which has items and no value", name=field.name)
+            expected = gettext("exists, missing, or an element of it such as %(name)s", name=f"{field.name}.CodeValue")
+            raise QuerySyntaxError(message, value.start, length, expected=expected)
         if value.text.endswith(",") and not value.quoted and not self._ended() and self._next().isspace():
-            raise QuerySyntaxError("Values of a list stand apart by spaces; a comma that belongs to a value stands in quotes", value.end - 1, 1, expected="a space")
+            message = gettext("Values of a list stand apart by spaces; a comma that belongs to a value stands in quotes")
+            raise QuerySyntaxError(message, value.end - 1, 1, expected=gettext("a space"))
         if meta == "status":
             return self._status(value)
         vr = field.vr if field else "LO"
@@ -307,7 +318,8 @@ class _Parser:
     def _status(self, value: _Value) -> Test:
         if value.text.upper() not in STATUSES or value.wildcards:
             suggestion = nearest(value.text, STATUSES)
-            raise QuerySyntaxError(f"{shown(value.text)} is no status", value.start, value.end - value.start, expected=", ".join(STATUSES), suggestion=suggestion)
+            message = gettext("%(value)s is no status", value=shown(value.text))
+            raise QuerySyntaxError(message, value.start, value.end - value.start, expected=", ".join(STATUSES), suggestion=suggestion)
         return Text(value.text.upper())
 
     def _check_order(self, field: Field | None, meta: str, sign: str, start: int) -> None:
@@ -315,8 +327,8 @@ class _Parser:
         if vr in NUMBER_VRS or vr == UNKNOWN_VR:
             return
         name = f"{field.name} ({vr})" if field else meta
-        message = f"{name} is no number, date, time or age, and cannot be compared with {sign}"
-        raise QuerySyntaxError(message, start, self.at - start, expected="a value, with wildcards or in quotes" if vr != "SQ" else "exists or missing")
+        message = gettext("%(name)s is no number, date, time or age, and cannot be compared with %(sign)s", name=name, sign=sign)
+        raise QuerySyntaxError(message, start, self.at - start, expected=gettext("a value, with wildcards or in quotes") if vr != "SQ" else gettext("exists or missing"))
 
     def _number(self, field: Field | None, meta: str, value: _Value) -> Interval:
         found = None if value.wildcards else self._interval(field, meta, value)
@@ -328,7 +340,8 @@ class _Parser:
         vr = field.vr if field else {"added": "DT", "id": "IS", "batch": "IS"}[meta]
         text = value.text.strip()
         if vr in CALENDAR_VRS and self.now is None and relative_steps(text):
-            raise QuerySyntaxError(f"{shown(text)} counts from today, which is not known here", value.start, value.end - value.start, expected="a date such as 2020-01-31")
+            message = gettext("%(value)s counts from today, which is not known here", value=shown(text))
+            raise QuerySyntaxError(message, value.start, value.end - value.start, expected=gettext("a date such as 2020-01-31"))
         if meta == "added" and field is None:
             return calendar_interval(text, self.now)
         found = interval(vr, text, self.now)
@@ -339,7 +352,8 @@ class _Parser:
     def _no_number(self, field: Field | None, meta: str, value: _Value) -> QuerySyntaxError:
         expected = _expected(field, meta)
         what = f"{field.name} ({field.vr})" if field else meta
-        return QuerySyntaxError(f"{shown(value.text)} cannot be read as what {what} has", value.start, value.end - value.start, expected=expected)
+        message = gettext("%(value)s cannot be read as what %(name)s has", value=shown(value.text), name=what)
+        return QuerySyntaxError(message, value.start, value.end - value.start, expected=expected)
 
     def _value(self, in_range: bool = True) -> _Value:
         """Read one value; a bare one ends at a space, a quotation mark, a parenthesis, and before two dots."""
@@ -352,14 +366,14 @@ class _Parser:
         while True:
             if self._ended():
                 if quoted:
-                    raise QuerySyntaxError("This quotation mark is never closed", start, 1, expected='a closing "')
+                    raise QuerySyntaxError(gettext("This quotation mark is never closed"), start, 1, expected=gettext('a closing "'))
                 break
             character = self._next()
             if quoted and character == '"':
                 self.at += 1
                 break
             if quoted and character in "\t\n\r":
-                raise QuerySyntaxError("A quoted text stands on one line", self.at, 1, expected={"\t": r"\t", "\n": r"\n", "\r": r"\r"}[character])
+                raise QuerySyntaxError(gettext("A quoted text stands on one line"), self.at, 1, expected={"\t": r"\t", "\n": r"\n", "\r": r"\r"}[character])
             if not quoted and (character.isspace() or character in _ENDS or (in_range and self.text.startswith("..", self.at))):
                 break
             if character == "\\":
@@ -371,7 +385,7 @@ class _Parser:
                 pattern.append(character)
             text.append(character)
         if self.at == start:
-            raise QuerySyntaxError("There is no value here", start, expected="a value")
+            raise QuerySyntaxError(gettext("There is no value here"), start, expected=gettext("a value"))
         return _Value("".join(text), "".join(pattern), wildcards, quoted, start, self.at)
 
     def _word(self) -> str:
@@ -391,13 +405,13 @@ class _Parser:
     def _close(self, opened: int) -> None:
         self._skip()
         if self._ended():
-            raise QuerySyntaxError("This parenthesis is never closed", opened, 1, expected=")")
+            raise QuerySyntaxError(gettext("This parenthesis is never closed"), opened, 1, expected=")")
         self.at += 1
 
     def _count(self, position: int) -> None:
         self.terms += 1
         if self.terms > MOST_TERMS:
-            raise QuerySyntaxError(f"The query has more than {MOST_TERMS} conditions", position, 1)
+            raise QuerySyntaxError(gettext("The query has more than %(most)s conditions", most=MOST_TERMS), position, 1)
 
     def _skip(self) -> None:
         while self.at < len(self.text) and self.text[self.at].isspace():
@@ -430,15 +444,16 @@ def _compared(sign: str, found: Interval, value: _Value) -> Range:
 def _expected(field: Field | None, meta: str) -> str:
     if field is None:
         return {
-            "batch": "the name or number of a batch",
+            "batch": gettext("the name or number of a batch"),
             "status": ", ".join(STATUSES),
-            "label": "a label, exists or missing",
-            "added": "a date, or a date and time, such as 2020-01-31T09:30",
-            "id": "the whole number of an image",
+            "label": gettext("a label, exists or missing"),
+            "added": gettext("a date, or a date and time, such as 2020-01-31T09:30"),
+            "id": gettext("the whole number of an image"),
         }[meta]
     if field.vr == "SQ":
-        return "exists or missing"
-    return _EXAMPLES.get(field.vr, "a number" if field.vr in NUMBER_VRS or field.vr == UNKNOWN_VR else "a value")
+        return gettext("exists or missing")
+    example = N_("a number") if field.vr in NUMBER_VRS or field.vr == UNKNOWN_VR else N_("a value")
+    return gettext(_EXAMPLES.get(field.vr, example))
 
 
 def _literal(pattern: str) -> str | None:
@@ -475,7 +490,7 @@ def name_end(text: str, at: int) -> int | None:
         elif character == "[" and is_creator_bracket(text, part, at):
             end = text.find("]", at)
             if end < 0:
-                raise QuerySyntaxError("This bracket is never closed", at, 1, expected="a private creator and ]")
+                raise QuerySyntaxError(gettext("This bracket is never closed"), at, 1, expected=gettext("a private creator and ]"))
             at = end + 1
         elif character.isspace() or character in _ENDS or character == "\\":
             return None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from dicomweb.languages import N_, counted, gettext
 from dicomweb.query.fields import unquoted
 from dicomweb.query.numbers import relative_steps
 from dicomweb.query.tree import And, Exists, Leaf, Meta, Missing, Node, Not, Or, Range, Term, Test, Text, Words
@@ -11,10 +14,12 @@ RESERVED = frozenset("AND OR NOT".split())
 
 _ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\f": "\\f", '"': '\\"', "\\": "\\\\"}
 _QUOTED = frozenset('()"\\')
-_META_SUBJECTS = {"batch": "the batch", "status": "the status", "label": "a label", "added": "it", "id": "the number"}
+_META_SUBJECTS = {"batch": N_("the batch"), "status": N_("the status"), "label": N_("a label"), "added": N_("it"), "id": N_("the number")}
+_OR = N_("%(said)s or %(more)s")
+_NUMBERS = {"<=": N_("at most %(value)s"), ">=": N_("at least %(value)s"), "<": N_("less than %(value)s"), ">": N_("more than %(value)s")}
+_MOMENTS = {"<=": N_("%(value)s or earlier"), ">=": N_("%(value)s or later"), "<": N_("before %(value)s"), ">": N_("after %(value)s")}
 # What means something in a word that stands alone.
 _SIGNS = frozenset("*?[:<>=")
-_UNITS = {"D": "day", "W": "week", "M": "month", "Y": "year"}
 
 
 def unparse(node: Node) -> str:
@@ -125,19 +130,26 @@ def _needs_quotes(text: str) -> bool:
 
 
 def sentence(node: Node) -> str:
-    """Say a query as a sentence, ``Modality is CT and SliceThickness is at most 1.5``."""
-    return "everything" if node == And(()) else _say(node)
+    """Say a query as a sentence, ``Modality is CT and SliceThickness is at most 1.5``, in the language that is spoken."""
+    return _say(node)
 
 
 def _say(node: Node) -> str:
     if isinstance(node, And):
-        return " and ".join(_say_within(operand) for operand in node.operands) or "everything"
+        return _joined(N_("%(said)s and %(more)s"), map(_say_within, node.operands)) or gettext("everything")
     if isinstance(node, Or):
         lists = _lists(node)
-        return _say_list(lists[0]) if len(lists) == 1 else "either " + " or ".join(_say_list(nodes) for nodes in lists)
+        return _say_list(lists[0]) if len(lists) == 1 else gettext("either %(said)s", said=_joined(_OR, map(_say_list, lists)))
     if isinstance(node, Not):
-        return f"not ({_say(node.operand)})" if isinstance(node.operand, And | Or | Not) else _say_leaf(node.operand, "not ")
-    return _say_leaf(node, "")
+        return gettext("not (%(said)s)", said=_say(node.operand)) if isinstance(node.operand, And | Or | Not) else _say_leaf(node.operand, True)
+    return _say_leaf(node, False)
+
+
+def _joined(link: str, parts: Iterable[str]) -> str:
+    said, *others = [*parts] or [""]
+    for more in others:
+        said = gettext(link, said=said, more=more)
+    return said
 
 
 def _say_within(node: Node) -> str:
@@ -148,16 +160,15 @@ def _say_list(nodes: list[Node]) -> str:
     leaves = [node for node in nodes if isinstance(node, Term | Meta)]
     if len(nodes) == 1 or not leaves:
         return _say_within(nodes[0])
-    said = [_say_leaf(leaves[0], ""), *(_predicate(leaf, "") for leaf in leaves[1:])]
-    return " or ".join([said[0], *(predicate.removeprefix("is ").removeprefix("was added ") for predicate in said[1:])])
+    return _joined(_OR, [_say_leaf(leaves[0], False), *(_predicate(leaf, False)[1] for leaf in leaves[1:])])
 
 
-def _say_leaf(leaf: Leaf, negation: str) -> str:
+def _say_leaf(leaf: Leaf, negated: bool) -> str:
     if isinstance(leaf, Words):
-        return f"{'no' if negation else 'some'} text contains “{_visible(leaf.text)}”"
-    if isinstance(leaf, Term):
-        return f"{_say_field(leaf)} {_predicate(leaf, negation)}"
-    return f"{_META_SUBJECTS[leaf.name]} {_predicate(leaf, negation)}"
+        said = N_("no text contains “%(words)s”") if negated else N_("some text contains “%(words)s”")
+        return gettext(said, words=_visible(leaf.text))
+    subject = _say_field(leaf) if isinstance(leaf, Term) else gettext(_META_SUBJECTS[leaf.name])
+    return f"{subject} {_predicate(leaf, negated)[0]}"
 
 
 def _say_field(term: Term) -> str:
@@ -166,35 +177,40 @@ def _say_field(term: Term) -> str:
     last = field.path.rpartition("/")[2]
     if "[" in last and field.keyword:
         name += f" ({field.keyword})"
-    return f"any {name.removeprefix('**.')} at any depth" if field.any_depth else name
+    return gettext("any %(name)s at any depth", name=name.removeprefix("**.")) if field.any_depth else name
 
 
-def _predicate(leaf: Term | Meta, negation: str) -> str:
+def _predicate(leaf: Term | Meta, negated: bool) -> tuple[str, str]:
+    """Say what a leaf asks of its subject, and the same as it goes on after another one: ``is CT`` ``or MR``."""
     test = leaf.test
-    if isinstance(test, Exists | Missing):
-        return f"is {negation}{'present' if isinstance(test, Exists) else 'missing'}"
-    if isinstance(test, Text):
-        if test.wildcards:
-            return f"{'does not match' if negation else 'matches'} {_say_value(test.pattern)}"
-        return f"is {negation}{_say_value(test.pattern) if test.pattern else 'empty'}"
-    if isinstance(leaf, Meta) and leaf.name == "added":
-        return f"was {negation}added {_say_range(test.shown, of_time=True)}"
-    return f"is {negation}{_say_range(test.shown, isinstance(leaf, Term) and leaf.field.vr in ('DA', 'DT', 'TM'))}"
+    if isinstance(test, Exists):
+        return gettext("is not present") if negated else gettext("is present"), gettext("present")
+    if isinstance(test, Missing):
+        return gettext("is not missing") if negated else gettext("is missing"), gettext("missing")
+    if isinstance(test, Text) and test.wildcards:
+        said = gettext(N_("does not match %(value)s") if negated else N_("matches %(value)s"), value=_say_value(test.pattern))
+        return said, said
+    if isinstance(leaf, Meta) and leaf.name == "added" and isinstance(test, Range):
+        when = _say_range(test.shown, of_time=True)
+        return gettext(N_("was not added %(when)s") if negated else N_("was added %(when)s"), when=when), when
+    if isinstance(test, Range):
+        value = _say_range(test.shown, isinstance(leaf, Term) and leaf.field.vr in ("DA", "DT", "TM"))
+    else:
+        value = _say_value(test.pattern) if test.pattern else gettext("empty")
+    return gettext(N_("is not %(value)s") if negated else N_("is %(value)s"), value=value), value
 
 
 def _say_range(shown: str, of_time: bool) -> str:
     comparison = next((sign for sign in COMPARISONS if shown.startswith(sign)), "")
     low, high = split_range(shown[len(comparison) :])
+    texts = _MOMENTS if of_time else _NUMBERS
     if high is None:
         value = _say_number(low, of_time)
-        if of_time:
-            return {"<=": f"{value} or earlier", ">=": f"{value} or later", "<": f"before {value}", ">": f"after {value}"}.get(comparison, value)
-        return {"<=": "at most ", ">=": "at least ", "<": "less than ", ">": "more than "}.get(comparison, "") + value
+        return gettext(texts[comparison], value=value) if comparison in texts else value
     if low and high:
-        return f"from {_say_number(low, of_time)} to {_say_number(high, of_time)}"
-    if of_time:
-        return f"{_say_number(low, of_time)} or later" if low else f"{_say_number(high, of_time)} or earlier"
-    return f"at least {_say_number(low, of_time)}" if low else f"at most {_say_number(high, of_time)}"
+        return gettext("from %(low)s to %(high)s", low=_say_number(low, of_time), high=_say_number(high, of_time))
+    open_end = texts[">=" if low else "<="]
+    return gettext(open_end, value=_say_number(low or high, of_time))
 
 
 def split_range(written: str) -> tuple[str, str | None]:
@@ -216,14 +232,25 @@ def _say_number(value: str, of_time: bool) -> str:
     steps = relative_steps(value) if of_time else None
     if steps is None or value[0] not in "+-":
         return value
-    count, unit = abs(steps[0]), _UNITS[steps[1]]
-    counted = f"{count} {unit}{'' if count == 1 else 's'}"
-    return f"{counted} ago" if value[0] == "-" else f"in {counted}"
+    count, unit = abs(steps[0]), steps[1]
+    if value[0] == "-":
+        return {
+            "D": counted("%(n)s day ago", "%(n)s days ago", count),
+            "W": counted("%(n)s week ago", "%(n)s weeks ago", count),
+            "M": counted("%(n)s month ago", "%(n)s months ago", count),
+            "Y": counted("%(n)s year ago", "%(n)s years ago", count),
+        }[unit]
+    return {
+        "D": counted("in %(n)s day", "in %(n)s days", count),
+        "W": counted("in %(n)s week", "in %(n)s weeks", count),
+        "M": counted("in %(n)s month", "in %(n)s months", count),
+        "Y": counted("in %(n)s year", "in %(n)s years", count),
+    }[unit]
 
 
 def _say_value(text: str) -> str:
     plain = all(character.isalnum() or character in "*?^-_./" for character in text)
-    return text if plain else f"“{_visible(text)}”"
+    return text if plain else gettext("“%(words)s”", words=_visible(text))
 
 
 def _visible(text: str) -> str:

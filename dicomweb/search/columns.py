@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from dicomweb import index, query
 from dicomweb.headers.dictionary import CREATOR_CHARACTERS, ESCAPED
-from dicomweb.languages import N_
+from dicomweb.languages import N_, gettext
 from dicomweb.search.errors import UnknownColumn
 
 LEVELS = ("image", "series", "study")
@@ -52,7 +52,7 @@ def resolve_columns(columns: Sequence[query.Field | str]) -> tuple[Column, ...]:
     A column that comes twice is given once.
     """
     if len(columns) > MOST_COLUMNS:
-        raise UnknownColumn(f"A result has at most {MOST_COLUMNS} columns.")
+        raise UnknownColumn(gettext("A result has at most %(most)s columns.", most=MOST_COLUMNS))
     return tuple(dict.fromkeys(resolve_column(column) for column in columns))
 
 
@@ -69,7 +69,7 @@ def resolve_column(column: query.Field | str) -> Column:
     else:
         field, name = column, column.name
     if field.any_depth:
-        raise UnknownColumn("A column needs one path; a field of any depth may stand for many.")
+        raise UnknownColumn(gettext("A column needs one path; a field of any depth may stand for many."))
     return Column(name, field.path)
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from dicomweb import index, query
 from dicomweb.index.dialect import dialect_of
 from dicomweb.index.expressions import leaves
+from dicomweb.languages import gettext
 from dicomweb.models import BATCH_STATUS, Batch, Field, Image, Label, LabelLink, Series, Study
 from dicomweb.search.errors import SearchError, TooBroad, TooLarge
 from dicomweb.search.globs import Glob
@@ -40,7 +41,7 @@ def compile_query(dbsession: Session, node: query.Node) -> index.Expression:
         for _ in leaves(expression):
             pass
     except index.ExpressionTooLarge as error:
-        raise TooLarge(f"The query is too large: {error}.") from error
+        raise TooLarge(gettext("The query is too large: %(reason)s.", reason=error)) from error
     return expression
 
 
@@ -51,7 +52,8 @@ def paths_of(dbsession: Session, field: query.Field) -> list[str]:
     ends = sa.or_(Field.path == field.path, Field.path.endswith("/" + field.path, autoescape=True))
     found = list(dbsession.scalars(sa.select(Field.path).where(ends).order_by(Field.id).limit(MOST_PATHS + 1)))
     if len(found) > MOST_PATHS:
-        raise TooBroad(f"**.{field.keyword or field.path} stands for more than {MOST_PATHS} paths; please name one of them.")
+        message = gettext("%(name)s stands for more than %(most)s paths; please name one of them.", name=f"**.{field.keyword or field.path}", most=MOST_PATHS)
+        raise TooBroad(message)
     # SQLite's LIKE knows no case.
     return sorted(path for path in found if path == field.path or path.endswith("/" + field.path))
 
@@ -229,7 +231,7 @@ def moment(number: float) -> datetime:
         # Beyond the end of a month and a second of 60 exist in ranges and in leap seconds only.
         return found + timedelta(seconds=second)
     except (ValueError, OverflowError) as error:
-        raise SearchError("That is no date and time that the calendar has.") from error
+        raise SearchError(gettext("That is no date and time that the calendar has.")) from error
 
 
 _META: dict[str, Callable[[Session, query.Test], index.Expression]] = {

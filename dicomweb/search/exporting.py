@@ -19,6 +19,7 @@ import orjson
 from sqlalchemy.orm import Session
 
 from dicomweb import index, query
+from dicomweb.languages import gettext
 from dicomweb.search.columns import LEVELS, Column, read_texts, resolve_columns
 from dicomweb.search.compiling import compile_query
 from dicomweb.search.errors import SearchError
@@ -52,12 +53,12 @@ def export(
     added meanwhile may be in the file or not, what was there at the beginning and stays is in it once.
     """
     if level not in LEVELS:
-        raise SearchError("The level is image, series or study.")
+        raise SearchError(gettext("The level is image, series or study."))
     if format not in FORMATS:
-        raise SearchError(f"The format is one of {', '.join(FORMATS)}.")
+        raise SearchError(gettext("The format is one of %(formats)s.", formats=", ".join(FORMATS)))
     shown = resolve_columns(columns)
     if not shown:
-        raise SearchError("An export has at least one column.")
+        raise SearchError(gettext("An export has at least one column."))
     expression = compile_query(dbsession, node)
     writer = FORMATS[format]([column.name for column in shown])
     return _pieces(_blocks(dbsession, expression, level, shown), writer, on_rows)

@@ -80,7 +80,7 @@ def facets_of(
     element when none of these has it. Raises SearchError.
     """
     if level not in LEVELS:
-        raise SearchError("The level is image, series or study.")
+        raise SearchError(gettext("The level is image, series or study."))
     if not all(1 <= limit <= MOST_VALUES for _, limit in wanted):
         raise SearchError(gettext("A facet has 1 to %(most_values)s values.", most_values=MOST_VALUES))
     asked = index.look(dbsession, compile_query(dbsession, node))

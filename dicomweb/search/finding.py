@@ -91,7 +91,7 @@ def find(
     back). Raises SearchError, of which UnknownColumn, TooBroad (see the module) and BadCursor are kinds.
     """
     if not 1 <= size <= MOST_ROWS:
-        raise SearchError(f"A page has 1 to {MOST_ROWS} rows.")
+        raise SearchError(gettext("A page has 1 to %(most)s rows.", most=MOST_ROWS))
     _check_level(level)
     shown = resolve_columns(columns)
     order = [(resolve_column(column), descending) for column, descending in sort]
@@ -145,7 +145,7 @@ def count_found(dbsession: Session, asked: index.Expression | index.Search, leve
 
 def _check_level(level: str) -> None:
     if level not in LEVELS:
-        raise SearchError("The level is image, series or study.")
+        raise SearchError(gettext("The level is image, series or study."))
 
 
 def _page(

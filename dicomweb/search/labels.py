@@ -81,7 +81,7 @@ def delete_label(dbsession: Session, name: str) -> bool:
 
 def _target(kind: str) -> Any:
     if kind not in KINDS:
-        raise SearchError("A label is put on a batch, study, series or image.")
+        raise SearchError(gettext("A label is put on a batch, study, series or image."))
     return _TARGETS[kind]
 
 

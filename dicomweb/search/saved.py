@@ -29,7 +29,7 @@ def save_search(dbsession: Session, name: str, text: str, *, level: str = "image
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
         raise SearchError(gettext("The name of a search has 1 to %(most)s printable characters.", most=LONGEST_NAME))
     if level not in LEVELS:
-        raise SearchError("The level is image, series or study.")
+        raise SearchError(gettext("The level is image, series or study."))
     query.parse(text, now=now)
     names = list(columns) or list(DEFAULT_COLUMNS[level])
     resolve_columns(names)

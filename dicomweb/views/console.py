@@ -17,7 +17,7 @@ from pyramid.view import view_config
 from dicomweb import asking, query, search
 from dicomweb.asking import Mistake, Question
 from dicomweb.exports import KINDS
-from dicomweb.languages import N_
+from dicomweb.languages import N_, gettext
 from dicomweb.resources import ConsoleResource
 from dicomweb.security import Permission
 from dicomweb.views.search import export_address
@@ -143,7 +143,7 @@ def _columns(request: Any, standing: Standing, rest: str) -> dict[str, Any]:
 
 def _level(request: Any, standing: Standing, rest: str) -> dict[str, Any]:
     if rest not in asking.LEVELS:
-        raise Mistake("level", rest, "There is no such level", 0, len(rest), "image, series or study")
+        raise Mistake("level", rest, gettext("There is no such level"), 0, len(rest), gettext("image, series or study"))
     return _rows(request, replace(standing, level=rest))
 
 

@@ -47,6 +47,20 @@ def test_the_api_speaks_english_to_everybody(browser: Browser) -> None:
     assert "gibt es" not in answer.text
 
 
+def test_what_a_query_means_and_what_is_wrong_with_it_is_said_in_the_language_of_the_page_and_to_programs_in_english(browser: Browser) -> None:
+    browser.set_cookie("dicomweb_look", "system.normal.iso.de")
+    text = "Modality:CT -KVP:>=100"
+    page = browser.get("/search", {"q": text}).html.get_text(" ", strip=True)
+    assert "Modality ist CT und KVP ist nicht mindestens 100" in page
+    page = browser.get("/search", {"q": "Modalty:CT"}, status=400).html.get_text(" ", strip=True)
+    assert "„Modalty“ ist kein bekanntes Element" in page
+    assert "Erwartet: ein Keyword wie PatientID" in page
+    assert browser.get("/api/search", {"q": text}).json["sentence"] == "Modality is CT and KVP is not at least 100"
+    wrong = browser.get("/api/search", {"q": "Modalty:CT"}, status=400)
+    assert "is no element that is known" in wrong.text
+    assert "kein" not in wrong.text
+
+
 def test_values_stay_escaped_in_another_language(browser: Browser) -> None:
     browser.add(pages.batch(name=HOSTILE))
     browser.set_cookie("dicomweb_look", "system.normal.iso.de")

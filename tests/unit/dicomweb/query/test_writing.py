@@ -2,6 +2,7 @@
 
 import pytest
 
+from dicomweb.languages import speaking
 from dicomweb.query import And, Not, Or, Term, Text, Words, any_of, field_at, parse, sentence, unparse, write_value
 from tests.unit.dicomweb.query.strategies import NOW
 
@@ -40,6 +41,22 @@ from tests.unit.dicomweb.query.strategies import NOW
 )  # fmt: skip
 def test_a_query_is_a_sentence(text: str, said: str) -> None:
     assert sentence(parse(text, now=NOW)) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "alles"),
+        ("Modality:(CT MR* exists)", "Modality ist CT oder passt auf MR* oder vorhanden"),
+        ("-(Modality:CT KVP:<120)", "nicht (Modality ist CT und KVP ist kleiner als 120)"),
+        ("StudyDate:>-2w", "StudyDate ist später als vor 2 Wochen"),
+        ("added:2020.. -batch:x", "es wurde 2020 oder später hinzugefügt und der Batch ist nicht x"),
+        ("-gado OR **.CodeValue:missing", "entweder kein Text enthält „gado“ oder irgendein CodeValue beliebiger Tiefe fehlt"),
+    ],
+)
+def test_a_query_is_a_sentence_of_the_language_that_is_spoken(text: str, said: str) -> None:
+    with speaking("de"):
+        assert sentence(parse(text, now=NOW)) == said
 
 
 @pytest.mark.parametrize(
