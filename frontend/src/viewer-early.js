@@ -55,8 +55,8 @@ function partOf(body, type) {
   return syntax && end ? { bytes: body.slice(head + 4, end), syntax } : null;
 }
 
-// Shows the server's picture where the viewer will show the same, as large and with the same window; notes when it could be seen.
-export function showPicture(root, told) {
+// Shows the server's picture where the viewer will show the same, as large and with the same window, and notes when it could be seen.
+export async function showPicture(root, told) {
   const box = document.querySelector("[data-viewer-picture]");
   const picture = box?.querySelector("img");
   const [number, start] = told.start;
@@ -75,11 +75,14 @@ export function showPicture(root, told) {
   picture.className = "viewer-first";
   ports.firstElementChild.append(picture);
   fitPicture(picture);
-  picture.decode().then(() => {
-    requestAnimationFrame(() => requestAnimationFrame(() => {
-      if (picture.isConnected) root.dataset.pictureMs = root.dataset.firstMs ??= Math.round(performance.now());
-    }));
-  }, () => picture.remove());
+  try {
+    await picture.decode();
+  } catch {
+    picture.remove();
+    return;
+  }
+  await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+  if (picture.isConnected) root.dataset.pictureMs = root.dataset.firstMs ??= Math.round(performance.now());
 }
 
 // The library fits what lies between the middles of the outermost pixels into the viewport.

@@ -2,6 +2,8 @@
 import { fetchFrames, showPicture } from "./viewer-early.js";
 import { words } from "./words.js";
 
+// How long the library waits for the server's picture.
+const PICTURE_MS = 400;
 const root = document.querySelector("[data-viewer]");
 
 // As the page announces it in its head, so that it has already been asked for.
@@ -12,16 +14,14 @@ async function ask(address) {
 }
 
 async function start() {
-  const library = import("./viewer-page.js");
-  // Its failure is told below, when what there is to show has come too.
-  library.catch(() => {});
   const told = await ask(root.dataset.viewer);
   let early = new Map();
   if (told.displays.length) {
-    showPicture(root, told);
     early = fetchFrames(told);
+    // While the library starts nothing can be painted for up to a second. The page has already asked for it, so that waiting costs nothing else.
+    await Promise.race([showPicture(root, told), new Promise((resolve) => setTimeout(resolve, PICTURE_MS))]);
   }
-  const { open } = await library;
+  const { open } = await import("./viewer-page.js");
   await open(root, told, early);
 }
 
