@@ -171,6 +171,7 @@ def show_page(request: Any) -> dict[str, str]:
     """Show the document with Swagger UI, from which requests can be tried out in the session of the browser."""
     request.response.headers["Content-Security-Policy"] = PAGE_POLICY
     return {
+        "theme": f"{request.script_name}{_asset('theme.js')}",
         "script": f"{request.script_name}{_asset('swagger.js')}",
         "style": f"{request.script_name}{_asset('swagger.css')}",
         "icon": f"{request.script_name}/static/icon.svg",

@@ -1,5 +1,11 @@
 import SwaggerUIBundle from "swagger-ui-dist/swagger-ui-bundle.js";
 
+// Swagger UI's dark theme is a class.
+const root = document.documentElement;
+const follow = () => root.classList.toggle("dark-mode", root.dataset.bsTheme === "dark");
+new MutationObserver(follow).observe(root, { attributeFilter: ["data-bs-theme"] });
+follow();
+
 // The element says which document it shows and which token changes need, so that this file needs nothing of its own.
 const element = document.getElementById("swagger-ui");
 SwaggerUIBundle({
