@@ -138,6 +138,7 @@ class Full:
         yield Shot("series-list", "/series")
         yield Shot("series", "/series/1")
         yield Shot("search", "/search?q=Modality%3ACT", search_hit, best=True)
+        yield Shot("search-german", "/search?q=Modality%3ACT+KVP%3A%3E%3D100+StudyDate%3A2000..", search_hit, locale="de-DE")
         yield Shot("search-series", "/search?q=Modality%3AMR&level=series", search_hit)
         yield Shot("search-varies", "/search/varies?q=batch%3A%22MR+decubitus%22")
         yield Shot("search-language", "/search/language")

@@ -6,7 +6,6 @@ cornice_swagger does most of it. What it cannot do is added here: nullable and n
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import colander
@@ -19,15 +18,11 @@ from cornice_swagger.converters.schema import (
     TypeConversionDispatcher,
 )
 from cornice_swagger.swagger import DefinitionHandler
-from pyramid.csrf import get_csrf_token
 
 from dicomweb.api.requests import service
 from dicomweb.api.schemas import Archive, File, TableFile
 from dicomweb.api.types import Flag, Id, Listed, Whole, Words
-from dicomweb.assets import AssetsMissing, asset_url
 from dicomweb.security import CONTENT_SECURITY_POLICY, Permission
-
-log = logging.getLogger(__name__)
 
 # Swagger UI writes styles into its elements; only its own page may.
 PAGE_POLICY = CONTENT_SECURITY_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
@@ -170,21 +165,4 @@ class _Document(CorniceSwagger):
 def show_page(request: Any) -> dict[str, str]:
     """Show the document with Swagger UI, from which requests can be tried out in the session of the browser."""
     request.response.headers["Content-Security-Policy"] = PAGE_POLICY
-    return {
-        "theme": f"{request.script_name}{_asset('theme.js')}",
-        "script": f"{request.script_name}{_asset('swagger.js')}",
-        "style": f"{request.script_name}{_asset('swagger.css')}",
-        "icon": f"{request.script_name}/static/icon.svg",
-        "document": f"{request.script_name}/api/swagger.json",
-        "token": get_csrf_token(request),
-        "home": f"{request.script_name}/",
-    }
-
-
-def _asset(name: str) -> str:
-    try:
-        return asset_url(name)
-    except AssetsMissing as error:
-        # The page then says where the document is, which is what it can do.
-        log.error("%s", error)
-        return f"/static/dist/{name}"
+    return {"document": f"{request.script_name}/api/swagger.json"}
