@@ -1,8 +1,8 @@
 """Brings the catalogues of the languages up to date with the sources: ``make words``.
 
-Texts come from the Python sources (``gettext``, ``ngettext``, ``counted``, and ``N_`` for what is said later), from the templates
-(``_``, ``counted``, ``trans``) and from the scripts of the front end (``words``, ``plural``). A catalogue says in which files a text
-stands, and not in which lines, so that it changes only when texts do.
+Texts come from the Python sources of the application and the watcher (``gettext``, ``ngettext``, ``counted``, and ``N_`` for what is
+said later), from the templates (``_``, ``counted``, ``trans``) and from the scripts of the front end (``words``, ``plural``). A
+catalogue says in which files a text stands, and not in which lines, so that it changes only when texts do.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ PROJECT = Path(__file__).resolve().parents[1]
 _METHODS = [
     ("dicomweb/templates/**.jinja2", "jinja2.ext:babel_extract"),
     ("dicomweb/**.py", "python"),
+    ("watcher/**.py", "python"),
     ("frontend/src/**.js", "javascript"),
 ]
 _OPTIONS = {"dicomweb/templates/**.jinja2": {"trimmed": "true", "trim_blocks": "true", "lstrip_blocks": "true", "newstyle_gettext": "true", "silent": "false"}}
-# Of each folder the functions that are called with texts, and which of their arguments are one text with a number.
-_FOLDERS: dict[str, dict[str, Any]] = {
-    "dicomweb": {"_": None, "gettext": None, "N_": None, "ngettext": (1, 2), "counted": (1, 2), "pgettext": ((1, "c"), 2)},
-    "frontend/src": {"words": None, "plural": (1, 2)},
-}
+# The functions that are called with texts, and which of their arguments are one text with a number.
+_PYTHON = {"_": None, "gettext": None, "N_": None, "ngettext": (1, 2), "counted": (1, 2), "pgettext": ((1, "c"), 2)}
+_FOLDERS: dict[str, dict[str, Any]] = {"dicomweb": _PYTHON, "watcher": _PYTHON, "frontend/src": {"words": None, "plural": (1, 2)}}
 
 
 def extracted() -> Catalog:

@@ -9,6 +9,7 @@ DICOMweb, the command line, logs, what is kept in the database) speaks English.
 from __future__ import annotations
 
 import gettext as messages
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,6 +26,8 @@ from babel.numbers import get_decimal_symbol, get_group_symbol
 ENGLISH = "en"
 CATALOGUES = Path(__file__).resolve().parent / "locale"
 DOMAIN = "dicomweb"
+# The sources of those who write sentences into the database, in English, for whoever reads them later.
+_KEEPERS = ("dicomweb/headers/", "dicomweb/imports/", "watcher/")
 
 _spoken: ContextVar[str] = ContextVar("language", default=ENGLISH)
 
@@ -86,6 +89,21 @@ def counted(one: str, many: str, number: int, **values: object) -> str:
     return ngettext(one, many, number, n=grouped(number), **values)
 
 
+def said_again(text: str) -> str:
+    """Say a sentence in the language that is spoken that was said in English, with its values, when it was kept in the database.
+
+    Whatever no catalogue has stays as it is.
+    """
+    said = gettext(text)
+    if said != text or not text:
+        return said
+    for shape, (one, *many) in _shapes(spoken()):
+        if found := shape.fullmatch(text):
+            values = found.groupdict()
+            return ngettext(one, many[0], int(values["n"]), **values) if many else gettext(one, **values)
+    return text
+
+
 def N_(text: str) -> str:
     """Mark a text that is said later, by ``gettext`` or the templates' filter ``translated``."""
     return text
@@ -135,6 +153,24 @@ def _forms(language: str) -> dict[str, int]:
 def _catalogue(language: str) -> Catalog:
     with catalogue(language).open("rb") as file:
         return read_po(file, locale=language, domain=DOMAIN)
+
+
+@cache
+def _shapes(language: str) -> list[tuple[re.Pattern[str], list[str]]]:
+    """Give what the sentences with values look like that are kept in the database, each with its English text, or both of one with a number."""
+    if language == ENGLISH:
+        return []
+    found = []
+    for message in _catalogue(language):
+        texts = [message.id] if isinstance(message.id, str) else [*message.id]
+        if any(file.startswith(_KEEPERS) for file, _ in message.locations):
+            found += [(_shape(text), texts) for text in texts if "%(" in text]
+    return found
+
+
+def _shape(text: str) -> re.Pattern[str]:
+    pieces = re.split(r"%\((\w+)\)s", text)
+    return re.compile("".join(f"(?P<{piece}>.+?)" if at % 2 else re.escape(piece) for at, piece in enumerate(pieces)), re.DOTALL)
 
 
 @cache

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from dicomweb.languages import N_, gettext
+
 FOLDER, FILE, LINK, SPECIAL = "folder", "file", "link", "special"
 CLAIM, KNOWN, WAITS = "claim", "known", "waits"
 
@@ -218,13 +220,13 @@ class Arrivals:
     def judge(self, entry: Entry, stamps: Collection[str], census: Census, *, now: datetime, clock: float) -> Verdict:
         """Judge one entry of the last look; stamps: those under which its path is a batch already."""
         if entry.kind == FILE:
-            return _waits("A loose file: put it into a folder of its own.")
+            return _waits(N_("A loose file: put it into a folder of its own."))
         if entry.kind == LINK:
-            return _waits("A symbolic link: it is never followed; put the folder itself here.")
+            return _waits(N_("A symbolic link: it is never followed; put the folder itself here."))
         if entry.kind == SPECIAL:
-            return _waits("Neither a file nor a folder: it is never opened.")
+            return _waits(N_("Neither a file nor a folder: it is never opened."))
         if not entry.inode:
-            return _waits(f"Cannot be read: {entry.trouble}.")
+            return _waits(gettext("Cannot be read: %(error)s.", error=entry.trouble))
         note = self._notes[entry.path]
         if entry.sentinel_ns is None or not entry.sentinel_is_file:
             is_batch = any(_is_of(stamp, entry, census) for stamp in stamps)
@@ -239,15 +241,15 @@ class Arrivals:
         came_again = note.moved or (note.witnessed and f"sentinel {entry.sentinel_ns}" in stamps)
         if not came_again or note.claimed or note.remembered or any(stamp.startswith("asked ") for stamp in stamps):
             return Verdict(KNOWN)
-        return _waits(f"It was imported before: write {self._sentinel} into it once more to import it again.")
+        return _waits(gettext("It was imported before: write %(sentinel)s into it once more to import it again.", sentinel=self._sentinel))
 
     def _judge_new(self, entry: Entry, note: _Note, census: Census, *, now: datetime, clock: float) -> Verdict:
         if is_temporary(entry.name):
-            return _waits("Its name ends in .tmp: rename it when it is complete.")
+            return _waits(N_("Its name ends in .tmp: rename it when it is complete."))
         if entry.sentinel_ns is not None and entry.sentinel_is_file:
             return self._judge_sentinel(entry, note, now=now, clock=clock)
         if entry.trouble or census.trouble:
-            return _waits(f"Cannot be read: {entry.trouble or census.trouble}.")
+            return _waits(gettext("Cannot be read: %(error)s.", error=entry.trouble or census.trouble))
         if census.files:
             if note.moved:
                 return Verdict(CLAIM, f"moved {entry.identity}")
@@ -261,7 +263,7 @@ class Arrivals:
         elif census.complete:
             # It was moved in before it was filled, so that the move does not tell when it is complete.
             note.moved = False
-            return _waits(f"Empty folder: put files into it, then write {self._sentinel}.")
+            return _waits(gettext("Empty folder: put files into it, then write %(sentinel)s.", sentinel=self._sentinel))
         return self._waits_for_sentinel(entry)
 
     def _judge_sentinel(self, entry: Entry, note: _Note, *, now: datetime, clock: float) -> Verdict:
@@ -269,7 +271,7 @@ class Arrivals:
         age = max(clock - note.sentinel_since, _seconds_since(entry.sentinel_ns or 0, now))
         if note.sentinel_closed or note.moved or age >= SENTINEL_SECONDS:
             return Verdict(CLAIM, f"sentinel {entry.sentinel_ns}")
-        return _waits(f"Its {self._sentinel} is being written.", look_again=SENTINEL_SECONDS - age)
+        return _waits(gettext("Its %(sentinel)s is being written.", sentinel=self._sentinel), look_again=SENTINEL_SECONDS - age)
 
     def _judge_quiet(self, entry: Entry, note: _Note, *, clock: float) -> Verdict:
         # Two counts that far apart must agree, and the second must be recent: the database may have been away since.
@@ -283,13 +285,14 @@ class Arrivals:
 
     def _waits_for_sentinel(self, entry: Entry) -> Verdict:
         if entry.sentinel_ns is not None:
-            return _waits(f"Its {self._sentinel} is not a regular file.")
+            return _waits(gettext("Its %(sentinel)s is not a regular file.", sentinel=self._sentinel))
         if self._quiet_seconds > 0:
             return _waits(self._quiet_sentence())
-        return _waits(f"Waits for {self._sentinel} to be written into it.")
+        return _waits(gettext("Waits for %(sentinel)s to be written into it.", sentinel=self._sentinel))
 
     def _quiet_sentence(self) -> str:
-        return f"Waits for {self._sentinel} to be written into it, or for {self._quiet_seconds:g} seconds without a change."
+        waits = N_("Waits for %(sentinel)s to be written into it, or for %(seconds)s seconds without a change.")
+        return gettext(waits, sentinel=self._sentinel, seconds=f"{self._quiet_seconds:g}")
 
 
 def was_renamed_last(entry: Entry, census: Census) -> bool:

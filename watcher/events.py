@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import pyinotify
 
+from dicomweb.languages import N_
+
 # What it logs carries folder names, which may be names of patients. (A filter, because logging's set-up from an ini file
 # puts everything else of a logger back.)
 _pyinotify_log = logging.getLogger("pyinotify")
@@ -67,7 +69,7 @@ class Listener:
             self._manager = pyinotify.WatchManager()
         except (OSError, pyinotify.PyinotifyError) as error:
             raise CannotListen(
-                "The system has no inotify queue left (fs.inotify.max_user_instances): folders are found by scans only."
+                N_("The system has no inotify queue left (fs.inotify.max_user_instances): folders are found by scans only.")
             ) from error
         self._notifier = _Notifier(self._manager, _Handler(self._take))
         self._roots: dict[int, str] = {}
@@ -118,7 +120,7 @@ class Listener:
             code = ctypes.get_errno()
             if code == errno.ENOSPC:
                 raise CannotListen(
-                    "The limit of inotify watches (fs.inotify.max_user_watches) is reached: some folders are found by scans only."
+                    N_("The limit of inotify watches (fs.inotify.max_user_watches) is reached: some folders are found by scans only.")
                 ) from None
             raise OSError(code, os.strerror(code)) from None
         finally:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from dicomweb import batches, jobs, watching
 from dicomweb.db import work
+from dicomweb.languages import N_, gettext
 from dicomweb.settings import SettingError, Settings
 from dicomweb.watching import SIGN_OF_LIFE_SECONDS, WISH_SECONDS, RootStatus
 from watcher import disk, events
@@ -80,7 +81,7 @@ class Root:
     path: str
     entries: list[Entry] = field(default_factory=list)
     more_loose: int = 0
-    trouble: str = "It has not been looked at yet."
+    trouble: str = N_("It has not been looked at yet.")
     limit: str = ""
     back_off: BackOff = field(default_factory=BackOff)
 
@@ -201,11 +202,8 @@ class Watcher:
             self._full_due = self._clock()
 
     def _give_sign(self) -> None:
-        sentence = (
-            "The watcher is active, but the database cannot be reached; it tries again."
-            if self._database.failing
-            else ""
-        )
+        away = N_("The watcher is active, but the database cannot be reached; it tries again.")
+        sentence = away if self._database.failing else ""
         try:
             self._presence.show(
                 sentence, self.statuses(), now=self._now(), resting=self._rests, scanned=self._scanned
@@ -279,7 +277,7 @@ class Watcher:
             if not root.back_off.failing:
                 log.warning("Watched folder %d cannot be read: %s.", self._roots.index(root) + 1, error.strerror)
                 self._sign_due = 0.0
-            root.trouble = f"Cannot be read: {error.strerror}. It is tried again."
+            root.trouble = gettext("Cannot be read: %(error)s. It is tried again.", error=error.strerror)
             root.back_off.failed(clock)
             self._scan_due = min(self._scan_due, root.back_off.until)
             return
@@ -295,7 +293,7 @@ class Watcher:
 
     def _listen_to(self, root: Root) -> None:
         if self._listener is None:
-            root.limit = "Watched by scans only: inotify is not available."
+            root.limit = N_("Watched by scans only: inotify is not available.")
             return
         try:
             self._listener.watch_root(root.path)
@@ -391,7 +389,7 @@ class Watcher:
             elif verdict.what == WAITS:
                 waiting.append(self._waiting(entry, verdict.reason))
             elif entry.path in unreachable:
-                waiting.append(self._waiting(entry, "The watched folder it lies in cannot be read."))
+                waiting.append(self._waiting(entry, N_("The watched folder it lies in cannot be read.")))
             else:
                 claims.append(Claim(entry.path, verdict.stamp))
         return claims, waiting
@@ -452,7 +450,7 @@ class Watcher:
         except SQLAlchemyError as error:
             log.error("A folder cannot become a batch (%s).", type(error).__name__)
             self._scan_due = self._rested
-            self._refused[claim] = f"It cannot become a batch ({type(error).__name__}); the watcher's log tells when."
+            self._refused[claim] = gettext("It cannot become a batch (%(error)s); the watcher's log tells when.", error=type(error).__name__)
 
     def _report(self, waiting: list[batches.Waiting]) -> None:
         if waiting == self._reported and not self._report_again:

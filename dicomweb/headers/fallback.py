@@ -22,6 +22,7 @@ from dicomweb.headers import errors, values
 from dicomweb.headers.dictionary import PIXEL_DATA, is_private_creator, name_of, path_of
 from dicomweb.headers.errors import HeaderError, TooDeep, TooLarge, TooManyElements, Truncated, Unreadable
 from dicomweb.headers.model import Element, Header, Limits, PixelData
+from dicomweb.languages import N_, gettext
 
 ANSWER_BYTES = 64 << 20
 END_OF_SEQUENCE = (b"\xfe\xff\xdd\xe0\0\0\0\0", b"\xff\xfe\xe0\xdd\0\0\0\0")
@@ -43,9 +44,9 @@ def read_with_pydicom(
     try:
         child = subprocess.run(order, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired as error:
-        raise Unreadable(f"Reading the file took longer than {timeout:g} seconds.") from error
+        raise Unreadable(gettext("Reading the file took longer than %(seconds)s seconds.", seconds=f"{timeout:g}")) from error
     if child.returncode:
-        raise Unreadable("pydicom could not read the file within its bounds either.")
+        raise Unreadable(N_("pydicom could not read the file within its bounds either."))
     answer = orjson.loads(child.stdout)
     if "code" in answer:
         raise ERRORS[answer["code"]](answer["message"])
@@ -71,13 +72,13 @@ class _Reading:
     def dataset(self, ds: Dataset, prefix: str, bulk: str, depth: int) -> dict[str, Any]:
         """Note the elements of ``ds`` and return its JSON."""
         if depth > self.limits.depth:
-            raise TooDeep(f"Sequences are nested deeper than {self.limits.depth}.")
+            raise TooDeep(gettext("Sequences are nested deeper than %(most)s.", most=self.limits.depth))
         json: dict[str, Any] = {}
         creators: dict[int, str] = {}
         for tag in sorted(ds.keys()):
             self.count += 1
             if self.count > self.limits.elements:
-                raise TooManyElements(f"The header has more than {self.limits.elements} elements and items.")
+                raise TooManyElements(gettext("The header has more than %(most)s elements and items.", most=self.limits.elements))
             raw = ds.get_item(tag)
             if isinstance(raw, RawDataElement):
                 self._account(raw)
@@ -107,9 +108,10 @@ class _Reading:
     def _account(self, raw: RawDataElement) -> None:
         found = len(raw.value or b"")
         if raw.length not in (found, 0xFFFFFFFF):
-            raise Truncated(f"The file ends inside {name_of(int(raw.tag))}: {raw.length - found} bytes are missing.")
+            message = gettext("The file ends inside %(element)s: %(missing)s bytes are missing.", element=name_of(int(raw.tag)), missing=raw.length - found)
+            raise Truncated(message)
         if found > self.limits.text_bytes and raw.VR in values.TEXT:
-            raise TooLarge(f"The texts of the header are larger than {self.limits.text_bytes} bytes.")
+            raise TooLarge(gettext("The texts of the header are larger than %(most)s bytes.", most=self.limits.text_bytes))
 
     def _most(self, vr: str) -> int:
         return values.VECTOR_VALUES if vr in values.NUMERIC or vr in ("DS", "IS", "AT") else self.limits.value_bytes
@@ -146,12 +148,12 @@ def _read(path: Path, limits: Limits) -> dict[str, Any]:
         ds = dcmread(path, force=True)
         syntax = str(ds.file_meta.get("TransferSyntaxUID", ""))
         if syntax == DeflatedExplicitVRLittleEndian:
-            raise Unreadable("The deflated dataset cannot be read.")
+            raise Unreadable(N_("The deflated dataset cannot be read."))
         _check_end(path, ds)
         meta = reading.dataset(ds.file_meta, "", "", 0)
         json = reading.dataset(ds, "", "", 0)
     if any("End of file reached" in str(warning.message) for warning in caught):
-        raise Truncated("The file ends inside a value of undefined length.")
+        raise Truncated(N_("The file ends inside a value of undefined length."))
     return {
         "syntax": syntax,
         "elements": [list(element) for element in reading.elements],
@@ -175,7 +177,7 @@ def _check_end(path: Path, ds: Dataset) -> None:
         return
     length = getattr(last, "length", None)
     if length is None or length == 0xFFFFFFFF or tell + length != size:
-        raise Truncated(f"The file ends at byte {size}, but {name_of(int(last.tag))} does not end there.")
+        raise Truncated(gettext("The file ends at byte %(size)s, but %(element)s does not end there.", size=size, element=name_of(int(last.tag))))
 
 
 def _main(path: str, memory: str, *limits: str) -> None:
@@ -184,17 +186,16 @@ def _main(path: str, memory: str, *limits: str) -> None:
     try:
         answer = orjson.dumps(_read(Path(path), Limits(*map(int, limits))))
         if len(answer) > ANSWER_BYTES:
-            raise TooLarge(f"The header is larger than {ANSWER_BYTES} bytes.")
+            raise TooLarge(gettext("The header is larger than %(most)s bytes.", most=ANSWER_BYTES))
     except HeaderError as error:
         answer = orjson.dumps({"code": error.code, "message": str(error)})
     except RecursionError:
-        answer = orjson.dumps({"code": TooDeep.code, "message": "Sequences are nested too deep."})
+        answer = orjson.dumps({"code": TooDeep.code, "message": N_("Sequences are nested too deep.")})
     except MemoryError:
-        answer = orjson.dumps({"code": TooLarge.code, "message": "Reading the file needs too much memory."})
+        answer = orjson.dumps({"code": TooLarge.code, "message": N_("Reading the file needs too much memory.")})
     except Exception as error:  # noqa: BLE001 - whatever pydicom raises on broken bytes, the answer is that they are.
-        answer = orjson.dumps(
-            {"code": Unreadable.code, "message": f"pydicom cannot read the file: {type(error).__name__}."}
-        )
+        message = gettext("pydicom cannot read the file: %(error)s.", error=type(error).__name__)
+        answer = orjson.dumps({"code": Unreadable.code, "message": message})
     sys.stdout.buffer.write(answer)
 
 

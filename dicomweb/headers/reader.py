@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import orjson
+from pydicom.config import IGNORE
 from pydicom.uid import UID
 
 from dicomweb.headers import charset
@@ -14,6 +15,7 @@ from dicomweb.headers.memo import Memo, Piece, Run, entries_of
 from dicomweb.headers.model import Element, Header, Limits
 from dicomweb.headers.source import PRead, Window, inflate
 from dicomweb.headers.walker import HEADS, Walker
+from dicomweb.languages import N_, gettext
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
@@ -94,14 +96,14 @@ def _start(walker: Walker) -> int:
     """Return where the file meta information begins, or the dataset of a file without it."""
     window = walker.window
     if not window.size:
-        raise NotDicom("The file is empty.")
+        raise NotDicom(N_("The file is empty."))
     if window.data[128:132] == b"DICM":
         return 132
     walker.warn("no-preamble")
     if window.data[:4] == b"DICM":
         return 4
     if not _looks_like_dicom(window.data, window.size):
-        raise NotDicom("This is no DICOM file: neither the DICM mark at byte 128 nor a data element at its beginning.")
+        raise NotDicom(N_("This is no DICOM file: neither the DICM mark at byte 128 nor a data element at its beginning."))
     return 0
 
 
@@ -138,10 +140,10 @@ def _meta_end(window: Window, start: int) -> tuple[int, bool]:
         else:
             position += 8 + short if head == 8 else 12 + long
         if position > size:
-            raise Truncated(f"The file ends at byte {size} inside its file meta information.")
+            raise Truncated(gettext("The file ends at byte %(size)s inside its file meta information.", size=size))
     # Less than an element's header can be no dataset, only the beginning of one or of the next element of the meta.
     if size - position < 8:
-        raise Truncated(f"The file ends at byte {size}, before its dataset begins.")
+        raise Truncated(gettext("The file ends at byte %(size)s, before its dataset begins.", size=size))
     return position, explicit
 
 
@@ -190,7 +192,7 @@ def _rules(walker: Walker, position: int, syntax: str, has_meta: bool) -> tuple[
     little = group <= swapped if min(group, swapped) <= 0xFF else syntax != EXPLICIT_BIG
     rules = Rules(explicit, little or not explicit)
     if not has_meta and not explicit and 8 + int.from_bytes(head[4:], "little") > window.size - position:
-        raise NotDicom("This is no DICOM file: it has the DICM mark, but no data element follows.")
+        raise NotDicom(N_("This is no DICOM file: it has the DICM mark, but no data element follows."))
     if not syntax:
         walker.warn("no-transfer-syntax")
         return rules, UNCOMPRESSED[rules]
@@ -233,7 +235,8 @@ def _check_pixels(walker: Walker, header: Header) -> None:
 def _is_image_class(fragment: bytes) -> bool:
     """Say whether the JSON of SOPClassUID is that of an image, by the name of its class in PS3.6 A."""
     uid = (orjson.loads(fragment or b"{}").get("Value") or [""])[0]
-    return UID(str(uid)).name.endswith("Image Storage")
+    # Of what is no UID pydicom would write the value into the log.
+    return UID(str(uid), validation_mode=IGNORE).name.endswith("Image Storage")
 
 
 @lru_cache(1000)

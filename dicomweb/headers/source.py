@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable, Iterator
 
 from dicomweb.headers.errors import TooLarge, Truncated, Unreadable
+from dicomweb.languages import N_, gettext
 
 PRead = Callable[[int, int], bytes]
 
@@ -32,9 +33,8 @@ class Window:
             return self.data[at : at + count]
         found = self._pread(position, count) if self._pread else b""
         if len(found) < count:
-            raise Truncated(
-                f"The file was {self.size} bytes long, but only {len(found)} of {count} bytes could be read at byte {position}."
-            )
+            shorter = N_("The file was %(size)s bytes long, but only %(found)s of %(wanted)s bytes could be read at byte %(position)s.")
+            raise Truncated(gettext(shorter, size=self.size, found=len(found), wanted=count, position=position))
         return found
 
     def load(self, position: int, count: int) -> None:
@@ -74,7 +74,7 @@ def inflate(source: Window, start: int, limit: int) -> Window:
     for piece in _inflated(source, start):
         size += len(piece)
         if size > limit:
-            raise TooLarge(f"The deflated file inflates to more than {limit} bytes.")
+            raise TooLarge(gettext("The deflated file inflates to more than %(most)s bytes.", most=limit))
         if len(kept) < INFLATED_BYTES_KEPT:
             kept += piece
 
@@ -98,14 +98,14 @@ def _inflated(source: Window, start: int) -> Iterator[bytes]:
     position = start
     while not inflater.eof:
         if position >= source.size:
-            raise Truncated(f"The deflated dataset is not complete: the file ends at byte {source.size} inside it.")
+            raise Truncated(gettext("The deflated dataset is not complete: the file ends at byte %(size)s inside it.", size=source.size))
         step = source.read(position, min(INFLATE_STEP, source.size - position))
         position += len(step)
         while step and not inflater.eof:
             try:
                 piece = inflater.decompress(step, INFLATE_STEP)
             except zlib.error as error:
-                raise Unreadable(f"The deflated dataset is damaged before byte {position}: {error}.") from error
+                raise Unreadable(gettext("The deflated dataset is damaged before byte %(position)s: %(error)s.", position=position, error=error)) from error
             step = inflater.unconsumed_tail
             if piece:
                 yield piece

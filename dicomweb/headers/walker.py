@@ -27,6 +27,7 @@ from dicomweb.headers.memo import (
 from dicomweb.headers.model import Element, Limits, PixelData
 from dicomweb.headers.runs import learn, split
 from dicomweb.headers.source import Window
+from dicomweb.languages import N_, gettext
 
 UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -226,7 +227,7 @@ class Walker:
         return []
 
     def _too_many(self) -> HeaderError:
-        return TooManyElements(f"The header has more than {self.limits.elements} elements and items.")
+        return TooManyElements(gettext("The header has more than %(most)s elements and items.", most=self.limits.elements))
 
     # --- one element ---
 
@@ -299,7 +300,7 @@ class Walker:
         self.oddities += 1
         self.text_bytes += kept
         if self.text_bytes > self.limits.text_bytes:
-            raise TooLarge(f"The texts of the header are larger than {self.limits.text_bytes} bytes.")
+            raise TooLarge(gettext("The texts of the header are larger than %(most)s bytes.", most=self.limits.text_bytes))
         value = self.window.read(start, kept)
         if is_text and kept == found.length:
             return self._valued(found, vr, value, context)
@@ -330,9 +331,8 @@ class Walker:
     def _path(self, found: Found, context: Context) -> str:
         path = context.prefix + path_of(found.tag, found.creator)
         if len(path) > PATH_CHARACTERS:
-            raise TooDeep(
-                f"The names of the sequences around {name_of(found.tag)} are longer than {PATH_CHARACTERS} characters."
-            )
+            longer = N_("The names of the sequences around %(element)s are longer than %(most)s characters.")
+            raise TooDeep(gettext(longer, element=name_of(found.tag), most=PATH_CHARACTERS))
         return path
 
     def _vr(self, found: Found, context: Context) -> str:
@@ -351,9 +351,8 @@ class Walker:
             group, number, _ = self.window.tag_and_length(start, context.little)
             vr = "SQ" if group << 16 | number in (ITEM, SEQUENCE_END) else vr
         if vr != "SQ" and vr not in values.BINARY:
-            raise Unreadable(
-                f"{name_of(found.tag)} at byte {start} has VR {vr} and undefined length, which only sequences may have."
-            )
+            undefined = N_("%(element)s at byte %(start)s has VR %(vr)s and undefined length, which only sequences may have.")
+            raise Unreadable(gettext(undefined, element=name_of(found.tag), start=start, vr=vr))
         return vr
 
     # --- sequences ---
@@ -390,7 +389,8 @@ class Walker:
         tag = found.tag
         position = found.position + found.head
         if depth >= self.limits.depth:
-            raise TooDeep(f"{name_of(tag)} at byte {position} is nested deeper than {self.limits.depth} sequences.")
+            deeper = N_("%(element)s at byte %(start)s is nested deeper than %(most)s sequences.")
+            raise TooDeep(gettext(deeper, element=name_of(tag), start=position, most=self.limits.depth))
         path = self._path(found, context)
         elements = [Element(path, "SQ", ())]
         items: list[bytes] = []
@@ -407,9 +407,8 @@ class Walker:
                     position = stop
                 break
             if marker != ITEM:
-                raise Unreadable(
-                    f"{name_of(marker)} at byte {position - 8} stands where {name_of(tag)} should have an item."
-                )
+                stray = N_("%(found)s at byte %(start)s stands where %(element)s should have an item.")
+                raise Unreadable(gettext(stray, found=name_of(marker), start=position - 8, element=name_of(tag)))
             item_stop = stop if length == UNDEFINED else position + length
             if item_stop > stop:
                 raise self._overrun(position, tag, item_stop, stop)
@@ -470,9 +469,8 @@ class Walker:
             if marker == SEQUENCE_END:
                 break
             if marker != ITEM or length == UNDEFINED:
-                raise Unreadable(
-                    f"{name_of(marker)} at byte {position - 8} stands where {name_of(tag)} should have a fragment."
-                )
+                stray = N_("%(found)s at byte %(start)s stands where %(element)s should have a fragment.")
+                raise Unreadable(gettext(stray, found=name_of(marker), start=position - 8, element=name_of(tag)))
             if position + length > stop:
                 raise self._overrun(position, tag, position + length, stop)
             if table is None:
@@ -480,7 +478,7 @@ class Walker:
             else:
                 fragments.append((position, length))
                 if len(fragments) > self.limits.fragments:
-                    raise TooManyElements(f"The pixel data has more than {self.limits.fragments} fragments.")
+                    raise TooManyElements(gettext("The pixel data has more than %(most)s fragments.", most=self.limits.fragments))
             position += length
         offsets: tuple[int, ...] = ()
         if table and 0 < table[1] <= 4 * self.limits.fragments:
@@ -542,7 +540,7 @@ class Walker:
     def _stray(self, position: int, marker: int, stop: int, bulk: str) -> None:
         """Pass over a delimiter at the top or at the end of an item; elsewhere in an item it means that a length is wrong."""
         if bulk and (marker != ITEM_END or position + 8 != stop):
-            raise Unreadable(f"{name_of(marker)} at byte {position} stands where an item should have an element.")
+            raise Unreadable(gettext("%(found)s at byte %(start)s stands where an item should have an element.", found=name_of(marker), start=position))
         self.warn("stray-delimiter")
 
     def _is_padding(self, position: int, head: bytes, bulk: str) -> bool:
@@ -556,18 +554,16 @@ class Walker:
         """Judge less than the eight bytes that an element needs, at the end of a dataset."""
         if bulk:
             raise self._overrun(position, ITEM, position + 8, stop)
-        raise Truncated(f"The file ends at byte {stop}, {stop - position} bytes into the header of an element.")
+        raise Truncated(gettext("The file ends at byte %(size)s, %(into)s bytes into the header of an element.", size=stop, into=stop - position))
 
     def _overrun(self, start: int, tag: int, need: int, stop: int) -> HeaderError:
         """Return the error for a value that begins at ``start`` and would have to go on to ``need``, beyond ``stop``."""
         size = self.window.size
         if need > size or stop >= size:
-            return Truncated(
-                f"The file ends at byte {size} inside {name_of(tag)} at byte {start}: {need - size} bytes are missing."
-            )
-        return Unreadable(
-            f"{name_of(tag)} at byte {start} goes on to byte {need}, beyond what holds it, which ends at byte {stop}."
-        )
+            ends = N_("The file ends at byte %(size)s inside %(element)s at byte %(start)s: %(missing)s bytes are missing.")
+            return Truncated(gettext(ends, size=size, element=name_of(tag), start=start, missing=need - size))
+        beyond = N_("%(element)s at byte %(start)s goes on to byte %(need)s, beyond what holds it, which ends at byte %(stop)s.")
+        return Unreadable(gettext(beyond, element=name_of(tag), start=start, need=need, stop=stop))
 
 
 def _key(entry: Entry) -> str:

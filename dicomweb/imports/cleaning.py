@@ -30,7 +30,7 @@ from sqlalchemy.orm import Session
 from dicomweb import batches, jobs
 from dicomweb.db import change
 from dicomweb.imports.importer import Importer, Stopping, batch_of
-from dicomweb.languages import N_, gettext
+from dicomweb.languages import N_, gettext, ngettext
 from dicomweb.models import Arrival, Batch, Cleanup, Image, Job, Outcome, Pack
 from dicomweb.settings import Settings
 from dicomweb.storage import FileRange, Storage
@@ -192,8 +192,15 @@ def clean_source(importer: Importer, job: Job) -> None:
 def _ending(swept: Swept) -> dict[str, Any]:
     if swept.folder_gone:
         return {"status": "done", "reason": None}
-    left = f"{swept.kept} {'entry' if swept.kept == 1 else 'entries'} in the folder" if swept.kept else "The folder itself"
-    return {"status": "kept", "reason": f"{left} stayed: not imported with this batch, or changed since."}
+    if not swept.kept:
+        return {"status": "kept", "reason": N_("The folder itself stayed: not imported with this batch, or changed since.")}
+    left = ngettext(
+        "%(n)s entry in the folder stayed: not imported with this batch, or changed since.",
+        "%(n)s entries in the folder stayed: not imported with this batch, or changed since.",
+        swept.kept,
+        n=swept.kept,
+    )
+    return {"status": "kept", "reason": left}
 
 
 def _still_cleanable(dbsession: Session, importer: Importer, batch_id: int) -> Batch:
@@ -270,14 +277,14 @@ def _sweep(folder: Path, sweep: _Sweep) -> Swept:
     try:
         root = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise CannotClean(f"The watched folder cannot be read: {error.strerror}.") from None
+        raise CannotClean(gettext("The watched folder cannot be read: %(error)s.", error=error.strerror)) from None
     try:
         try:
             top = os.open(folder.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
         except FileNotFoundError:
             return Swept(len(sources), sum(source.size for source in sources.values()), 0, folder_gone=True)
         except OSError as error:
-            raise CannotClean(f"The folder cannot be opened, or is a link: {error.strerror}.") from None
+            raise CannotClean(gettext("The folder cannot be opened, or is a link: %(error)s.", error=error.strerror)) from None
         try:
             remaining, others = _empty(top, "", sweep)
             gone = not remaining and not others and _remove_top(root, top, folder.name, sweep.sentinel)
@@ -391,8 +398,9 @@ def _remove_top(root: int, top: int, name: str, sentinel: str) -> bool:
 
 def _refuse_if_locked(error: OSError) -> None:
     if error.errno in _LOCKED:
-        where = "is mounted read-only" if error.errno == errno.EROFS else "may not be changed"
-        raise CannotClean(f"The watched folder {where} where the workers run, so nothing more could be removed.") from None
+        read_only = N_("The watched folder is mounted read-only where the workers run, so nothing more could be removed.")
+        locked = N_("The watched folder may not be changed where the workers run, so nothing more could be removed.")
+        raise CannotClean(read_only if error.errno == errno.EROFS else locked) from None
 
 
 def read_only_roots(settings: Settings) -> Sequence[Path]:

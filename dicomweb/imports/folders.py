@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 
-from dicomweb.languages import N_
+from dicomweb.languages import N_, gettext
 
 _OS_ERRORS = {
     errno.EACCES: ("permission-denied", N_("The importer may not read this file.")),
@@ -32,8 +32,8 @@ class Refused(Exception):
 
 def refusal(error: OSError) -> Refused:
     """Say what an error of the operating system means for a file."""
-    code, message = _OS_ERRORS.get(error.errno or 0, ("unreadable", f"The file cannot be read: {error.strerror}."))
-    return Refused(code, message)
+    code, message = _OS_ERRORS.get(error.errno or 0, ("unreadable", N_("The file cannot be read: %(error)s.")))
+    return Refused(code, gettext(message, error=error.strerror))
 
 
 class Folder:

@@ -14,7 +14,7 @@ from dicomweb.headers.fallback import read_with_pydicom
 from dicomweb.imports.folders import Folder, Refused, refusal
 from dicomweb.imports.importer import Importer, incoming_folder
 from dicomweb.imports.outcomes import NoImage
-from dicomweb.languages import N_
+from dicomweb.languages import N_, gettext, grouped
 from dicomweb.models import Batch, Image
 from dicomweb.storage import BytesMissing, FileRange, PackWriter, StorageFailed
 
@@ -95,7 +95,7 @@ class Reader:
                 image,
                 "error",
                 "reader-failed",
-                f"The reader itself failed on this file ({type(error).__name__}); this is a defect of the application.",
+                gettext("The reader itself failed on this file (%(error)s); this is a defect of the application.", error=type(error).__name__),
             )
 
     def close(self) -> None:
@@ -108,10 +108,8 @@ class Reader:
         try:
             before = os.fstat(fd)
             if before.st_size > self._settings["import.max_file_bytes"]:
-                raise Refused(
-                    "too-large",
-                    f"The file has {before.st_size:,} bytes; at most {self._settings['import.max_file_bytes']:,} are taken.",
-                )
+                most = self._settings["import.max_file_bytes"]
+                raise Refused("too-large", gettext("The file has %(size)s bytes; at most %(most)s are taken.", size=grouped(before.st_size), most=grouped(most)))
             if before.st_size <= WHOLE_FILE_BYTES:
                 candidate = self._read_whole(image, fd, before.st_size)
             else:
@@ -226,8 +224,8 @@ def identity(header: headers.Header) -> str:
     uids = {keyword: header.value(path) for keyword, path in _UIDS.items()}
     missing = [keyword for keyword, uid in uids.items() if not uid]
     if missing:
-        raise Refused("missing-uid", f"The file has no {' and no '.join(missing)}.")
+        raise Refused("missing-uid", gettext("The file lacks %(keywords)s.", keywords=", ".join(missing)))
     too_long = [keyword for keyword, uid in uids.items() if len(uid) > _MAX_UID]
     if too_long:
-        raise Refused("bad-uid", f"{' and '.join(too_long)} cannot be a UID: more than {_MAX_UID} characters.")
+        raise Refused("bad-uid", gettext("No UID has more than %(most)s characters: %(keywords)s.", most=_MAX_UID, keywords=", ".join(too_long)))
     return uids["SOPInstanceUID"]

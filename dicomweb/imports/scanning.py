@@ -11,7 +11,7 @@ from dicomweb import batches, jobs
 from dicomweb.imports.folders import refusal
 from dicomweb.imports.importer import Importer
 from dicomweb.imports.outcomes import add_outcomes, outcome
-from dicomweb.languages import N_
+from dicomweb.languages import N_, gettext
 from dicomweb.models import Batch, Job, unescape_path
 
 # Below this many files it is not worth waking another worker.
@@ -86,9 +86,8 @@ def walk(root: str, below: str, *, sentinel: str | None) -> Iterator[Entry]:
             with os.scandir(os.path.join(root, folder)) as found:
                 listed = list(found)
         except OSError as error:
-            yield Entry(
-                folder, None, None, "error", batches.FOLDER_UNREADABLE, f"The folder cannot be read: {error.strerror}."
-            )
+            message = gettext("The folder cannot be read: %(error)s.", error=error.strerror)
+            yield Entry(folder, None, None, "error", batches.FOLDER_UNREADABLE, message)
             continue
         for entry in listed:
             path = os.path.join(folder, entry.name)

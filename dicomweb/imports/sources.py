@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from dicomweb import batches, jobs
 from dicomweb.imports.folders import Folder
 from dicomweb.imports.importer import Importer, Stopping
+from dicomweb.languages import N_
 from dicomweb.models import Batch, Image, Job, Outcome, Pack
 from dicomweb.storage import BytesMissing, FileRange, Storage
 
@@ -22,7 +23,7 @@ def locate(dbsession: Session, image: Image, storage: Storage) -> FileRange:
     if image.pack_id is not None:
         name = dbsession.scalar(sa.select(Pack.name).where(Pack.id == image.pack_id))
         if name is None:
-            raise BytesMissing("The stored file is gone.")
+            raise BytesMissing(N_("The stored file is gone."))
         return storage.range(name, image.pack_offset or 0, image.size or 0)
     folder = dbsession.scalar(sa.select(Batch.path).where(Batch.id == image.batch_id))
     return FileRange.at(folder or "", image.path, image.size or 0)

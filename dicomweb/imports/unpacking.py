@@ -27,7 +27,7 @@ from dicomweb.imports.importer import Importer, Stopping, batch_of, incoming_fol
 from dicomweb.imports.outcomes import add_outcomes, outcome
 from dicomweb.imports.scanning import SYSTEM_FILE, is_system_file
 from dicomweb.imports.uploads import clean_path, cut_chunks, distinct, is_archive, room
-from dicomweb.languages import N_
+from dicomweb.languages import N_, gettext, grouped
 from dicomweb.models import Job, unescape_path
 from dicomweb.settings import Settings
 from dicomweb.storage import StorageFull, failure_of, sync_file_system
@@ -181,7 +181,7 @@ def unpack(importer: Importer, archive: Path, name: str, folder: Path) -> Iterat
                         waiting.append((file, shown, depth + 1))
                     else:
                         file.unlink()
-                        message = f"This archive lies in another one, deeper than {settings['upload.archive_depth']}, and is not unpacked."
+                        message = gettext("This archive lies in another one, deeper than %(most)s, and is not unpacked.", most=settings["upload.archive_depth"])
                         yield Left(shown, entry.file_size, "error", "archive-too-deep", message)
         except ArchiveRefused as refused:
             if not nested:
@@ -212,10 +212,10 @@ def _opened(path: Path, settings: Settings, *, files: int, size: int) -> zipfile
         if len(entries) > most_files - files:
             raise _too_many(most_files)
         if unpacked > most_bytes - size:
-            raise ArchiveRefused("archive-too-large", f"The archive unpacks to more than {most_bytes:,} bytes.")
+            raise ArchiveRefused("archive-too-large", gettext("The archive unpacks to more than %(most)s bytes.", most=grouped(most_bytes)))
         if unpacked > max(_HARMLESS_BYTES, path.stat().st_size * settings["upload.archive_max_ratio"]):
             ratio = settings["upload.archive_max_ratio"]
-            raise ArchiveRefused("archive-ratio", f"The archive unpacks to more than {ratio:,} times its size.")
+            raise ArchiveRefused("archive-ratio", gettext("The archive unpacks to more than %(most)s times its size.", most=grouped(ratio)))
         if unpacked > room(settings):
             raise StorageFull(N_("Files cannot be stored: there is no room on the disk to unpack the archive."))
     except BaseException:
@@ -225,7 +225,7 @@ def _opened(path: Path, settings: Settings, *, files: int, size: int) -> zipfile
 
 
 def _too_many(most: int) -> ArchiveRefused:
-    return ArchiveRefused("archive-too-many", f"The archive has more than {most:,} files.")
+    return ArchiveRefused("archive-too-many", gettext("The archive has more than %(most)s files.", most=grouped(most)))
 
 
 def _check_contents(path: Path, most: int) -> int:
@@ -273,10 +273,12 @@ def _extract(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, file: Path, settin
     if entry.flag_bits & _ENCRYPTED:
         raise ArchiveRefused("archive-encrypted", N_("The file is encrypted; unpack the archive and upload its files."))
     if entry.compress_type not in _METHODS:
-        raise ArchiveRefused("archive-method", f"The file is compressed by method {entry.compress_type}, which is not unpacked.")
+        message = gettext("The file is compressed by method %(method)s, which is not unpacked.", method=entry.compress_type)
+        raise ArchiveRefused("archive-method", message)
     most = settings["import.max_file_bytes"]
     if entry.file_size > most:
-        raise ArchiveRefused("archive-too-large", f"The file has {entry.file_size:,} bytes; at most {most:,} are taken.")
+        message = gettext("The file has %(size)s bytes; at most %(most)s are taken.", size=grouped(entry.file_size), most=grouped(most))
+        raise ArchiveRefused("archive-too-large", message)
     try:
         source = _Bzip2(opened, entry) if entry.compress_type == zipfile.ZIP_BZIP2 else opened.open(entry)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, UnicodeError, ValueError, struct.error, EOFError, OSError):

@@ -65,7 +65,7 @@ class WrongOffset(Exception):
     """Bytes were sent that do not follow those that are there; ``offset`` tells how many are there."""
 
     def __init__(self, offset: int) -> None:
-        super().__init__(f"The file has {offset} bytes; what follows must begin there.")
+        super().__init__(gettext("The file has %(size)s bytes; what follows must begin there.", size=offset))
         self.offset = offset
 
 
@@ -560,7 +560,7 @@ def size_of(file_id: str) -> int:
 
 
 def _too_long(size: int) -> TooMuch:
-    return TooMuch(f"The file was announced with {size:,} bytes, and more were sent.")
+    return TooMuch(gettext("The file was announced with %(size)s bytes, and more were sent.", size=grouped(size)))
 
 
 def distinct(paths: Iterable[str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pydicom.config import IGNORE
 from pydicom.uid import UID
 
 from dicomweb.objects.elements import Header, text
@@ -30,4 +31,5 @@ def kind_of(header: Header) -> str:
 
 def class_name(uid: str) -> str:
     """Name a SOP class as the Standard does; an unknown one by its UID."""
-    return UID(uid).name if uid else ""
+    # Of what is no UID pydicom would write the value into the log.
+    return UID(uid, validation_mode=IGNORE).name if uid else ""

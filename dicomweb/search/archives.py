@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from dicomweb import index, query
 from dicomweb.index.dialect import dialect_of
+from dicomweb.languages import N_
 from dicomweb.models import Batch, Image, Pack, Series, escape_path
 from dicomweb.search.compiling import compile_query
 from dicomweb.search.exporting import defuse
@@ -108,7 +109,7 @@ def _bytes_of(row: Any, storage: Storage) -> FileRange:
     if row.pack_id is None:
         return FileRange.at(row.folder or "", row.path, row.size or 0)
     if row.pack is None:
-        raise BytesMissing("The stored file is gone.")
+        raise BytesMissing(N_("The stored file is gone."))
     return storage.range(row.pack, row.pack_offset or 0, row.size or 0)
 
 

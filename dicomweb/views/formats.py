@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from markupsafe import Markup, escape
 
-from dicomweb.languages import N_, counted, gettext, grouped, with_point
+from dicomweb.languages import N_, counted, gettext, grouped, said_again, with_point
 from dicomweb.models import Series, escape_path
 
 FILTERS = (
@@ -59,7 +59,7 @@ def of_level(number: int, level: str) -> str:
 
 def translated(text: str | None) -> str | None:
     """Say a text of ours in the language of the page; what no catalogue has stays as it is, and is no markup."""
-    return gettext(str(text)) if text else text
+    return said_again(str(text)) if text else text
 
 
 def percent(part: float) -> int:

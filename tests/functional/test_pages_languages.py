@@ -61,6 +61,15 @@ def test_what_a_query_means_and_what_is_wrong_with_it_is_said_in_the_language_of
     assert "kein" not in wrong.text
 
 
+def test_what_workers_and_the_watcher_wrote_is_said_again_in_the_language_of_the_page(browser: Browser) -> None:
+    browser.set_cookie("dicomweb_look", "system.normal.iso.de")
+    message = "The file ends at byte 99, 3 bytes into the header of an element."
+    browser.add(pages.batch("cut", id=1, has_error=True, error_count=1), pages.arrival("/data/hip"), pages.outcome(1, message=message))
+    assert "Wartet, bis .done hineingeschrieben wird." in browser.get("/").text
+    assert "Die Datei endet bei Byte 99, 3 Bytes nach dem Beginn eines Elementkopfes." in browser.get("/batches/1/errors").text
+    assert browser.get("/api/batches/1/errors").json["results"][0]["message"] == message
+
+
 def test_values_stay_escaped_in_another_language(browser: Browser) -> None:
     browser.add(pages.batch(name=HOSTILE))
     browser.set_cookie("dicomweb_look", "system.normal.iso.de")

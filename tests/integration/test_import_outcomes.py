@@ -86,11 +86,11 @@ BROKEN = {
     "photo.jpg": (b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(200), "not-dicom", "This is no DICOM file"),
     "paper.pdf": (b"%PDF-1.7\n" + bytes(300), "not-dicom", "This is no DICOM file"),
     "cut.dcm": (truncated_bytes(0.9, seed="cut"), "truncated", "The file ends at byte"),
-    "no-instance.dcm": (image_bytes("a", SOPInstanceUID=None), "missing-uid", "The file has no SOPInstanceUID."),
+    "no-instance.dcm": (image_bytes("a", SOPInstanceUID=None), "missing-uid", "The file lacks SOPInstanceUID."),
     "no-study.dcm": (
         image_bytes("b", StudyInstanceUID=None, SeriesInstanceUID=""),
         "missing-uid",
-        "The file has no StudyInstanceUID and no SeriesInstanceUID.",
+        "The file lacks StudyInstanceUID, SeriesInstanceUID.",
     ),
     "deep.dcm": (deeply_nested_bytes(40, seed="deep"), "too-deep", "deep"),
     "many.dcm": (many_elements_bytes(600, seed="many"), "too-many-elements", "elements"),

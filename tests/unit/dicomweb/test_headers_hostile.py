@@ -350,6 +350,12 @@ def test_a_mutated_file_is_read_or_refused_and_the_memo_changes_nothing(
             "".join((element.path, *element.values)).encode()
 
 
+def test_a_class_that_is_no_uid_is_read_and_told_to_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    data = image_bytes(1, Rows=None, PixelData=None).replace(b"1.2.840.10008.5.1.4.1.1.2", b"1.2.840.10008.5.1.4/1.1.2")
+    assert read_header(data).value("00080016") == "1.2.840.10008.5.1.4/1.1.2"
+    assert caplog.text == ""
+
+
 def test_thousands_of_random_bytes_behind_a_header_are_read_or_refused() -> None:
     generator = random.Random(7)
     for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -81,6 +83,33 @@ def test_every_text_of_a_template_goes_through_gettext(path: Path) -> None:
     assert bare.found + literals == []
 
 
+# The packages whose sentences people read on pages, at once or from the database; presence tells whoever starts a second watcher.
+SPEAKERS = sorted(path for folder in ("dicomweb/headers", "dicomweb/imports", "dicomweb/query", "dicomweb/search", "watcher") for path in (PROJECT / folder).glob("*.py") if path.stem != "presence")
+_LOOKED_UP = {"gettext", "ngettext", "counted", "N_"}
+# What is logged or printed where the program was started, and what only a developer reads.
+_UNREAD = {"debug", "info", "warning", "error", "critical", "exception", "ArgumentParser", "add_argument", "SettingError", "_refuse", "BatchGone", "ValueError", "TypeError"}
+
+
+def _sentences(node: ast.AST) -> Iterator[str]:
+    """Give the sentences among the literals below a node of a program: they begin with a capital letter, and have several words and an end."""
+    for child in ast.iter_child_nodes(node):
+        name = child.func.attr if isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute) else getattr(getattr(child, "func", None), "id", "")
+        if name in _LOOKED_UP | _UNREAD or (isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)):
+            continue
+        text = child.value if isinstance(child, ast.Constant) else ""
+        if isinstance(child, ast.JoinedStr):
+            text = "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in child.values)
+        if isinstance(text, str) and re.fullmatch(r"[A-Z][^\n]* [^\n]* [^\n]*\.", text):
+            yield text
+        elif not isinstance(child, ast.JoinedStr):
+            yield from _sentences(child)
+
+
+@pytest.mark.parametrize("path", SPEAKERS, ids=lambda path: f"{path.parent.name}.{path.stem}")
+def test_every_sentence_for_people_is_looked_up(path: Path) -> None:
+    assert list(_sentences(ast.parse(path.read_text("utf-8")))) == []
+
+
 # What scripts show: attributes and texts of elements that are set to a literal, and messages of errors that are shown.
 _SHOWN_BY_SCRIPTS = re.compile(r'(?:textContent|ariaLabel|title|label)\s*[=:]\s*["`]([^"`]*)["`]|new Error\(["`]([^"`]*)["`]\)|(?:speak|notice|tellReason)\(["`]([^"`]*)["`]')
 # Errors that are caught at once, or of what cannot be.
@@ -146,6 +175,22 @@ class TestALanguage:
             assert formats.size(1_400_000) == "1,4 MB"
             assert languages.gettext("There is no image %(gone)s.", gone="%(x)s") == "Ein Bild %(x)s gibt es nicht."
         assert languages.spoken() == "en"
+
+    def test_says_again_what_was_kept_in_english(self) -> None:
+        kept = "The file ends at byte 1234 inside (7FE0,0010) PixelData at byte 900: 12 bytes are missing."
+        some = "%s in the folder stayed: not imported with this batch, or changed since."
+        hostile = "The file lacks <b>%(x)s\n, The file lacks."
+        assert [languages.said_again(text) for text in (kept, some % "2 entries", hostile)] == [kept, some % "2 entries", hostile]
+        with languages.speaking("de"):
+            assert languages.said_again(kept) == "Die Datei endet bei Byte 1234 in (7FE0,0010) PixelData bei Byte 900: 12 Bytes fehlen."
+            assert languages.said_again(some % "1 entry").startswith("1 Eintrag des Ordners blieb:")
+            assert languages.said_again(some % "2 entries").startswith("2 Einträge des Ordners blieben:")
+            assert languages.said_again("The file is empty.") == "Die Datei ist leer."
+            assert languages.said_again(hostile) == "Der Datei fehlt <b>%(x)s\n, The file lacks."
+            # What somebody else says, and what is made for a page and never kept.
+            assert languages.said_again("Disk quota exceeded") == "Disk quota exceeded"
+            assert languages.said_again("1 image") == "1 image"
+            assert languages.said_again("") == ""
 
     def test_has_an_own_name_and_forms_for_scripts(self) -> None:
         assert languages.languages()["de"] == "Deutsch"
