@@ -28,7 +28,8 @@ WIDE, NARROW = (1440, 900), (390, 844)
 THEMES = ("light", "dark")
 SCALE = 0.6
 GAP = 16
-COLOURS = 192
+COLOURS = 256
+EXACT_COLOURS = 128
 BACKGROUND = (128, 134, 142)
 # Lists look as they do when they are used: as many batches of the same few images as make two pages of a list.
 SMALL_BATCHES = 60
@@ -252,7 +253,12 @@ def join(paths: list[Path], target: Path) -> None:
 
 
 def save(picture: Picture.Image, target: Path) -> None:
-    picture.quantize(COLOURS, dither=Picture.Dither.NONE).save(target, optimize=True)
+    """Write a picture with few colours: the commonest as they are, for these are backgrounds, and those of links and errors, which are rare, nearly."""
+    commonest = sorted(picture.getcolors(picture.width * picture.height) or [], reverse=True)[:EXACT_COLOURS]
+    others = picture.quantize(COLOURS - len(commonest), method=Picture.Quantize.MAXCOVERAGE).getpalette() or []
+    palette = Picture.new("P", (1, 1))
+    palette.putpalette([*(part for _, colour in commonest for part in colour), *others])  # type: ignore[union-attr]
+    picture.quantize(palette=palette, dither=Picture.Dither.NONE).save(target, optimize=True)
 
 
 def main() -> None:
