@@ -27,7 +27,7 @@ ENGLISH = "en"
 CATALOGUES = Path(__file__).resolve().parent / "locale"
 DOMAIN = "dicomweb"
 # The sources of those who write sentences into the database, in English, for whoever reads them later.
-_KEEPERS = ("dicomweb/headers/", "dicomweb/imports/", "watcher/")
+KEEPERS = ("dicomweb/headers/", "dicomweb/imports/", "watcher/")
 
 _spoken: ContextVar[str] = ContextVar("language", default=ENGLISH)
 
@@ -157,15 +157,18 @@ def _catalogue(language: str) -> Catalog:
 
 @cache
 def _shapes(language: str) -> list[tuple[re.Pattern[str], list[str]]]:
-    """Give what the sentences with values look like that are kept in the database, each with its English text, or both of one with a number."""
+    """Give what the sentences with values look like that are kept in the database, each with its English text, or both of one with a number.
+
+    Those that say most by themselves come first: ``Cannot be read: ….`` would fit ``Cannot be read: …. It is tried again.`` too.
+    """
     if language == ENGLISH:
         return []
     found = []
     for message in _catalogue(language):
         texts = [message.id] if isinstance(message.id, str) else [*message.id]
-        if any(file.startswith(_KEEPERS) for file, _ in message.locations):
+        if any(file.startswith(KEEPERS) for file, _ in message.locations):
             found += [(_shape(text), texts) for text in texts if "%(" in text]
-    return found
+    return sorted(found, key=lambda one: len(one[0].pattern), reverse=True)
 
 
 def _shape(text: str) -> re.Pattern[str]:

@@ -160,6 +160,17 @@ class TestACatalogue:
                 assert '"' not in _MARKUP.sub("", text) or '"' in ids[-1], message.id
 
 
+    def test_is_found_again_by_the_shape_of_every_sentence_that_is_kept(self, language: str) -> None:
+        with languages.catalogue(language).open("rb") as file:
+            catalogue = read_po(file, locale=language)
+        with languages.speaking(language):
+            for message in catalogue:
+                if isinstance(message.id, str) and any(file.startswith(languages.KEEPERS) for file, _ in message.locations):
+                    values = {name: f"some {name}, 12 bytes." for name in re.findall(r"%\((\w+)\)s", message.id)}
+                    kept = message.id % values if values else message.id
+                    assert languages.said_again(kept) == (str(message.string) % values if values else message.string)
+
+
 class TestALanguage:
     def test_that_is_chosen_goes_before_what_the_browser_accepts_and_english_is_left(self) -> None:
         assert languages.chosen_language("de", ["en"]) == "de"
