@@ -282,7 +282,7 @@ def complete_fields(text: str, cursor: int, *, limit: int) -> Completion:
     start = next((match.start() for match in _NAME.finditer(text) if match.start() < cursor <= match.end()), cursor)
     end = next((match.end() for match in _NAME.finditer(text) if match.start() == start), cursor)
     found = query.complete(text[start:cursor], cursor - start, limit=limit)
-    facts = [query.Option(name, name, help_) for name, help_ in search.FACTS.items() if cursor > start and name.startswith(text[start:cursor])]
+    facts = [query.Option(name, name, gettext(help_)) for name, help_ in search.FACTS.items() if cursor > start and name.startswith(text[start:cursor])]
     fields = [
         query.Option(option.text.removesuffix(":"), option.label.removesuffix(":"), option.help)
         for option in found.options

@@ -292,7 +292,7 @@ def _column(place: Place, question: Question, column: asking.Column) -> ShownCol
     turned = f"-{column.name}" if descending is False else column.name
     return ShownColumn(
         column.name,
-        search.FACTS[column.name] if column.field is None else f"{column.field.path} {column.field.vr}",
+        gettext(search.FACTS[column.name]) if column.field is None else f"{column.field.path} {column.field.vr}",
         {None: "", False: "ascending", True: "descending"}[descending],
         place.address(sort="" if descending else turned),
         place.address(columns=",".join(others)),

@@ -5,15 +5,17 @@ The list below is held against what the application registers: a page that is no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from babel.messages.pofile import read_po
 from playwright.sync_api import Page, expect
 from pyramid.events import BeforeRender
 
-from dicomweb import sessions, statistics
+from dicomweb import languages, sessions, statistics
 from dicomweb.db import work
 from dicomweb.imports import Importer, announce_upload, begin_upload
 from dicomweb.models import Cleanup, Outcome, Sample, Worker
@@ -187,3 +189,24 @@ def test_everybody_can_use_the_pages_while_there_is_nothing(page: Page, address:
         settle(page)
         found[path] = violations_of_looks(page, narrow=False)
     assert {path: problems for path, problems in found.items() if problems} == {}
+
+
+def test_no_page_speaks_english_to_who_reads_german(session: Browser, places: dict[str, object]) -> None:
+    with languages.catalogue("de").open("rb") as file:
+        texts = [message.id for message in read_po(file, locale="de") if isinstance(message.id, str) and message.id != message.string]
+    # Of what has values or tags in it the words between them.
+    english = {piece for text in texts for piece in re.split(r"%\(\w+\)s|<[^>]+>", text) if len(piece.split()) > 2}
+    session.set_cookie("dicomweb_look", "system.normal.iso.de")
+    waiting = [entry.removesuffix(" *").format(**places) for entry in FULL]
+    found: dict[str, list[str]] = {}
+    for path in waiting:
+        html = session.get(path, expect_errors=True).html
+        # The keys of the texts that scripts say, and what is typed.
+        for element in html.select("#words, code"):
+            element.decompose()
+        # Parts that the page asks for as soon as it is there.
+        waiting += [part["hx-get"] for part in html.select("[hx-get][hx-trigger^=load]") if part["hx-get"] not in waiting]
+        shown = " ".join([" ".join(html.stripped_strings), *(str(element[name]) for name in ("title", "aria-label", "placeholder") for element in html.select(f"[{name}]"))])
+        if said := sorted(text for text in english if text in shown):
+            found[path] = said
+    assert found == {}
