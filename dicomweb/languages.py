@@ -28,6 +28,7 @@ CATALOGUES = Path(__file__).resolve().parent / "locale"
 DOMAIN = "dicomweb"
 # The sources of those who write sentences into the database, in English, for whoever reads them later.
 KEEPERS = ("dicomweb/headers/", "dicomweb/imports/", "watcher/")
+_VALUE = re.compile(r"%\((\w+)\)s")
 
 _spoken: ContextVar[str] = ContextVar("language", default=ENGLISH)
 
@@ -100,7 +101,7 @@ def said_again(text: str) -> str:
     for shape, (one, *many) in _shapes(spoken()):
         if found := shape.fullmatch(text):
             values = found.groupdict()
-            return ngettext(one, many[0], int(values["n"]), **values) if many else gettext(one, **values)
+            return counted(one, many[0], int(values.pop("n").replace(",", "")), **values) if many else gettext(one, **values)
     return text
 
 
@@ -163,17 +164,22 @@ def _shapes(language: str) -> list[tuple[re.Pattern[str], list[str]]]:
     """
     if language == ENGLISH:
         return []
-    found = []
-    for message in _catalogue(language):
-        texts = [message.id] if isinstance(message.id, str) else [*message.id]
-        if any(file.startswith(KEEPERS) for file, _ in message.locations):
-            found += [(_shape(text), texts) for text in texts if "%(" in text]
-    return sorted(found, key=lambda one: len(one[0].pattern), reverse=True)
+    kept = [message for message in _catalogue(language) if any(file.startswith(KEEPERS) for file, _ in message.locations)]
+    forms = [[message.id] if isinstance(message.id, str) else [*message.id] for message in kept]
+    found = [(text, texts) for texts in forms for text in texts if _VALUE.search(text)]
+    found.sort(key=lambda one: len(_VALUE.sub("", one[0])), reverse=True)
+    return [(_shape(text), texts) for text, texts in found]
 
 
 def _shape(text: str) -> re.Pattern[str]:
-    pieces = re.split(r"%\((\w+)\)s", text)
-    return re.compile("".join(f"(?P<{piece}>.+?)" if at % 2 else re.escape(piece) for at, piece in enumerate(pieces)), re.DOTALL)
+    """Make a pattern of an English text; ``n`` is a number as ``counted`` writes it.
+
+    A value ends where what follows it is found first, and no other end is tried, so that no text takes long.
+    """
+    head, *pieces = _VALUE.split(text)
+    values = [(f"(?P<{name}>{'[0-9,]+' if name == 'n' else '.+?'})", re.escape(after)) for name, after in zip(pieces[::2], pieces[1::2], strict=True)]
+    *inner, (last, tail) = values
+    return re.compile(re.escape(head) + "".join(f"(?>{value}{after})" for value, after in inner) + last.replace(".+?", ".+") + tail, re.DOTALL)
 
 
 @cache

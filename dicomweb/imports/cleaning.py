@@ -30,7 +30,7 @@ from sqlalchemy.orm import Session
 from dicomweb import batches, jobs
 from dicomweb.db import change
 from dicomweb.imports.importer import Importer, Stopping, batch_of
-from dicomweb.languages import N_, gettext, ngettext
+from dicomweb.languages import N_, counted, gettext
 from dicomweb.models import Arrival, Batch, Cleanup, Image, Job, Outcome, Pack
 from dicomweb.settings import Settings
 from dicomweb.storage import FileRange, Storage
@@ -194,11 +194,10 @@ def _ending(swept: Swept) -> dict[str, Any]:
         return {"status": "done", "reason": None}
     if not swept.kept:
         return {"status": "kept", "reason": N_("The folder itself stayed: not imported with this batch, or changed since.")}
-    left = ngettext(
+    left = counted(
         "%(n)s entry in the folder stayed: not imported with this batch, or changed since.",
         "%(n)s entries in the folder stayed: not imported with this batch, or changed since.",
         swept.kept,
-        n=swept.kept,
     )
     return {"status": "kept", "reason": left}
 

@@ -195,13 +195,19 @@ class TestALanguage:
         with languages.speaking("de"):
             assert languages.said_again(kept) == "Die Datei endet bei Byte 1234 in (7FE0,0010) PixelData bei Byte 900: 12 Bytes fehlen."
             assert languages.said_again(some % "1 entry").startswith("1 Eintrag des Ordners blieb:")
-            assert languages.said_again(some % "2 entries").startswith("2 Einträge des Ordners blieben:")
+            assert languages.said_again(some % "2,000 entries").startswith("2.000 Einträge des Ordners blieben:")
+            assert languages.said_again(some % "No entries") == some % "No entries"
             assert languages.said_again("The file is empty.") == "Die Datei ist leer."
             assert languages.said_again(hostile) == "Der Datei fehlt <b>%(x)s\n, The file lacks."
             # What somebody else says, and what is made for a page and never kept.
             assert languages.said_again("Disk quota exceeded") == "Disk quota exceeded"
             assert languages.said_again("1 image") == "1 image"
             assert languages.said_again("") == ""
+
+    def test_gives_up_soon_on_a_long_text_that_is_nearly_one_of_its_own(self) -> None:
+        nearly = "The file ends at byte 1 inside " + " inside at byte : " * 20_000
+        with languages.speaking("de"):
+            assert languages.said_again(nearly) == nearly
 
     def test_has_an_own_name_and_forms_for_scripts(self) -> None:
         assert languages.languages()["de"] == "Deutsch"
