@@ -18,7 +18,7 @@ from pathlib import Path
 
 import requests
 from PIL import Image as Picture
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Page, expect, sync_playwright
 
 from tests import dicom_files, services
 from tests.integration.test_run import Instance
@@ -63,8 +63,7 @@ def contours(page: Page) -> None:
 
 
 def uploaded(page: Page) -> None:
-    files = [{"name": name, "mimeType": "", "buffer": content} for name, content in UPLOADED]
-    page.locator("[data-input=files]").set_input_files(files)  # type: ignore[arg-type]
+    page.locator("[data-input=files]").set_input_files([FilePayload(name=name, mimeType="", buffer=content) for name, content in UPLOADED])
     page.get_by_role("button", name="Start the upload").click()
     expect(page.get_by_role("heading", name="Imported, but for 1 file")).to_be_visible()
 
@@ -257,7 +256,7 @@ def save(picture: Picture.Image, target: Path) -> None:
     commonest = sorted(picture.getcolors(picture.width * picture.height) or [], reverse=True)[:EXACT_COLOURS]
     others = picture.quantize(COLOURS - len(commonest), method=Picture.Quantize.MAXCOVERAGE).getpalette() or []
     palette = Picture.new("P", (1, 1))
-    palette.putpalette([*(part for _, colour in commonest for part in colour), *others])  # type: ignore[union-attr]
+    palette.putpalette([*(part for _, colour in commonest if isinstance(colour, tuple) for part in colour), *others])
     picture.quantize(palette=palette, dither=Picture.Dither.NONE).save(target, optimize=True)
 
 
